@@ -1,0 +1,1 @@
+"""Configuration items, their relationships and impact."""

@@ -1,0 +1,1 @@
+"""Backup plans, restore tests and proof."""

@@ -1,0 +1,1 @@
+"""Clients, contracts, clocks, clauses and prices."""

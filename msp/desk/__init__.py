@@ -1,0 +1,1 @@
+"""Tickets, support lines and knowledge."""

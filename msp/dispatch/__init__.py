@@ -1,0 +1,1 @@
+"""Technicians, visits, parts and routes."""

@@ -1,0 +1,1 @@
+"""Durable work: the only room that imports the durable engine."""

@@ -1,0 +1,168 @@
+"""Evidence: who did what to which thing, when; append-only, one hash chain per client.
+
+A record's digest covers its canonical JSON and the digest before it, so a changed, removed or inserted
+record breaks the chain at a place that can be named. Each client has a chain of its own (the provider's own
+acts stand in chain 0): a client can verify everything about itself without seeing anybody else.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, Index, UniqueConstraint, event, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from msp.clock import utc_now
+from msp.db import Model
+from msp.errors import Conflict
+
+GENESIS = "0" * 64
+PROVIDER = 0  # the chain of acts that concern no client
+
+
+class EvidenceHead(Model):
+    """The end of one chain. Appending locks this row, so a chain cannot fork."""
+
+    __tablename__ = "evidence_head"
+    chain: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    seq: Mapped[int]
+    digest: Mapped[str]
+
+
+class Evidence(Model):
+    """One act. Never updated, never deleted."""
+
+    __tablename__ = "evidence"
+    __table_args__ = (
+        UniqueConstraint("chain", "seq"),
+        Index("ix_evidence_subject", "subject_kind", "subject_id"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    chain: Mapped[int]  # client id, or PROVIDER
+    seq: Mapped[int]  # 1, 2, 3 ... within the chain
+    at: Mapped[datetime]
+    actor: Mapped[str]  # log-in name, "worker", "cli", "portal:..."
+    kind: Mapped[str]  # past tense: run.requested, step.finished, restore.proved
+    subject_kind: Mapped[str]  # ticket, run, restore_test, ...
+    subject_id: Mapped[str]
+    data: Mapped[dict[str, Any]] = mapped_column(JSON)
+    previous: Mapped[str]
+    digest: Mapped[str]
+
+
+@event.listens_for(Evidence, "before_update")
+@event.listens_for(Evidence, "before_delete")
+def _refuse(*_: Any) -> None:
+    raise Conflict("Evidence is never changed.", advice="Append a record that corrects it.")
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """A place where a chain does not hold."""
+
+    chain: int
+    seq: int
+    what: str
+
+
+def canonical(value: Any) -> bytes:
+    """Return the one JSON text of a value: keys sorted, no spaces, UTF-8."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+def digest_of(record: Mapping[str, Any]) -> str:
+    """Return the SHA-256 over a record's fields as exported (without its own digest)."""
+    return hashlib.sha256(canonical({key: record[key] for key in EXPORTED if key != "digest"})).hexdigest()
+
+
+EXPORTED = ("chain", "seq", "at", "actor", "kind", "subject_kind", "subject_id", "data", "previous", "digest")
+
+
+def exported(record: Evidence) -> dict[str, Any]:
+    """Return a record as plain JSON values, as it is hashed and given to a client."""
+    plain = {key: getattr(record, key) for key in EXPORTED}
+    plain["at"] = record.at.astimezone(UTC).isoformat(timespec="microseconds")
+    return plain
+
+
+def record(
+    session: Session,
+    kind: str,
+    *,
+    actor: str,
+    subject: tuple[str, Any],
+    client_id: int | None = None,
+    data: Mapping[str, Any] | None = None,
+    at: datetime | None = None,
+) -> Evidence:
+    """Append one act to the chain of `client_id` and return it; commits with the caller's transaction.
+
+    subject: (kind, id) of the thing acted on. data: JSON values without secrets (the caller has redacted them).
+    """
+    chain = client_id or PROVIDER
+    head = session.scalar(select(EvidenceHead).where(EvidenceHead.chain == chain).with_for_update())
+    if head is None:
+        head = EvidenceHead(chain=chain, seq=0, digest=GENESIS)
+        session.add(head)
+        session.flush()  # two first records at once: one of them fails here and is retried by its caller
+    values = json.loads(canonical(dict(data or {})))
+    entry = Evidence(
+        chain=chain,
+        seq=head.seq + 1,
+        at=at or utc_now(),
+        actor=actor,
+        kind=kind,
+        subject_kind=subject[0],
+        subject_id=str(subject[1]),
+        data=values,
+        previous=head.digest,
+        digest="",
+    )
+    entry.digest = digest_of(exported(entry))
+    session.add(entry)
+    head.seq, head.digest = entry.seq, entry.digest
+    session.flush()
+    return entry
+
+
+def check(records: Iterable[Mapping[str, Any]], *, head: tuple[int, str] | None = None) -> Iterator[Break]:
+    """Yield every break of one chain of exported records, in order of `seq`. Pure: works on a client's own file.
+
+    head: (seq, digest) at which the chain must end, if known; it catches records cut off at the end.
+    """
+    previous, expected, chain = GENESIS, 1, PROVIDER
+    for entry in records:
+        chain, seq = entry["chain"], entry["seq"]
+        if seq != expected:
+            yield Break(chain, seq, f"record {expected} is missing")
+        elif entry["previous"] != previous:
+            yield Break(chain, seq, "does not follow the record before it")
+        try:
+            if digest_of(entry) != entry["digest"]:
+                yield Break(chain, seq, "was changed: its digest does not match")
+        except (KeyError, TypeError, ValueError):
+            yield Break(chain, seq, "was changed: it is not a whole record")
+        previous, expected = entry["digest"], seq + 1
+    if head is not None and head != (expected - 1, previous):
+        yield Break(chain, head[0], "the end of the chain is missing")
+
+
+def verify(session: Session, chains: Iterable[int] | None = None) -> tuple[int, list[Break]]:
+    """Return (records read, breaks) over the given chains, or over all. Reads the stored rows as they are."""
+    heads = {row.chain: (row.seq, row.digest) for row in session.scalars(select(EvidenceHead))}
+    known = set(heads) | set(session.scalars(select(Evidence.chain).distinct()))
+    count, breaks = 0, []
+    for chain in sorted(known if chains is None else known & set(chains)):
+
+        def rows(chain: int = chain) -> Iterator[dict[str, Any]]:
+            nonlocal count
+            query = select(Evidence).where(Evidence.chain == chain).order_by(Evidence.seq)
+            for entry in session.scalars(query.execution_options(yield_per=1000)):
+                count += 1
+                yield exported(entry)
+
+        breaks += list(check(rows(), head=heads.get(chain, (0, GENESIS))))
+    return count, breaks

@@ -1,0 +1,1 @@
+"""The closed loop: the only code that joins rooms."""

@@ -1,0 +1,1 @@
+"""Playbooks, transports and runs."""

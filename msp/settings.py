@@ -1,0 +1,127 @@
+"""Settings: one `msp.toml`, overridden by `MSP_*`. An unknown key is an error, never a silent typo.
+
+Business facts (contracts, hours, clauses) live in the database, not here.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from msp.errors import Misconfigured
+
+
+def setting(default: Any, explains: str) -> Any:
+    """A field that carries its own documentation for `msp settings` and the reference page."""
+    return field(default=default, metadata={"explains": explains})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting, with its default. The order is that of the reference page."""
+
+    data: Path = setting(Path("var"), "Folder of this installation: database, key file, spool, backups.")
+    database: str = setting("", "Database URL; empty means the file msp.db in `data`.")
+    key_file: str = setting("", "File of the vault's master key; empty means vault.key in `data`.")
+    address: str = setting("127.0.0.1", "Address the web listens on.")
+    port: int = setting(8440, "Port the web listens on; 0 picks a free one.")
+    public_url: str = setting("", "Address under which clients reach the web, for links in messages.")
+    secure_cookies: bool = setting(False, "Send cookies over HTTPS only; set it behind a TLS proxy.")
+    trusted_proxies: int = setting(0, "Number of reverse proxies in front whose X-Forwarded-* are believed.")
+    language: str = setting("en", "Language of pages before log-in: en or ru.")
+    worker_name: str = setting("worker-01", "Slot name of this worker; a restarted worker takes it up again.")
+    worker_concurrency: int = setting(8, "Runs and restore tests that one worker drives at once.")
+    client_concurrency: int = setting(4, "Runs of one client that are driven at once.")
+    lease_seconds: int = setting(60, "Seconds without a heartbeat after which a worker counts as dead.")
+    drain_seconds: int = setting(30, "Seconds that a stopping worker waits for the step in hand.")
+    playbooks: str = setting("", "Folder of your own playbooks, searched before those shipped.")
+    scratch: str = setting("", "Folder for restore tests; empty means scratch in `data`.")
+    log_level: str = setting("INFO", "DEBUG, INFO, WARNING or ERROR.")
+    mail_url: str = setting("", "Where notices go, as an Apprise URL (mailto://...); empty keeps them on the page.")
+    rate_limit: str = setting("30 per minute", "Log-in attempts that one address may make.")
+
+    @property
+    def database_url(self) -> str:
+        return self.database or f"sqlite:///{(self.data / 'msp.db').resolve()}"
+
+    @property
+    def key_path(self) -> Path:
+        return Path(self.key_file) if self.key_file else self.data / "vault.key"
+
+    @property
+    def scratch_path(self) -> Path:
+        return Path(self.scratch) if self.scratch else self.data / "scratch"
+
+
+def _as(kind: Any, name: str, value: Any, source: str) -> Any:
+    """Return `value` as the type of the setting, or raise Misconfigured that names it."""
+    try:
+        match kind():
+            case bool():
+                if isinstance(value, str):
+                    return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[
+                        value.lower()
+                    ]
+                if not isinstance(value, bool):
+                    raise TypeError
+                return value
+            case int():
+                if isinstance(value, bool):
+                    raise TypeError
+                return int(value)
+            case Path():
+                return Path(value)
+            case _:
+                if not isinstance(value, str):
+                    raise TypeError
+                return value
+    except (KeyError, ValueError, TypeError) as error:
+        wanted = {bool: "true or false", int: "a whole number", Path: "a path"}.get(kind, "text")
+        raise Misconfigured(
+            f"Setting {name} in {source} is {value!r}, which is not {wanted}.",
+            advice="Correct it; `msp settings` explains every setting.",
+        ) from error
+
+
+def load(file: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+    """Return the settings from `file` (default: MSP_CONFIG, then ./msp.toml if it is there) and MSP_*.
+
+    Raises Misconfigured for an unknown key, a value of the wrong type or a file that is not TOML.
+    """
+    env = os.environ if environment is None else environment
+    kinds = {item.name: item.type for item in fields(Settings)}
+    named = file or (Path(env["MSP_CONFIG"]) if env.get("MSP_CONFIG") else None)
+    path = named or Path("msp.toml")
+    values: dict[str, Any] = {}
+    if named or path.exists():
+        try:
+            found = tomllib.loads(path.read_text("utf-8"))
+        except OSError as error:
+            raise Misconfigured(
+                f"{path} cannot be read: {error.strerror}.", advice="Run msp init, or name another file."
+            ) from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise Misconfigured(f"{path} is not valid TOML: {error}.", advice="Correct the line named.") from error
+        for name, value in found.items():
+            if name not in kinds:
+                raise _unknown(name, str(path), kinds)
+            values[name] = _as(kinds[name], name, value, str(path))
+        if "data" in values and not values["data"].is_absolute():
+            values["data"] = path.parent / values["data"]
+    for variable, text in env.items():
+        name = variable.removeprefix("MSP_").lower()
+        if variable.startswith("MSP_") and variable != "MSP_CONFIG" and not name.startswith("test_"):
+            if name not in kinds:
+                raise _unknown(name, f"the environment ({variable})", kinds)
+            values[name] = _as(kinds[name], name, text, variable)
+    return Settings(**values)
+
+
+def _unknown(name: str, source: str, kinds: Mapping[str, Any]) -> Misconfigured:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, kinds, n=1)
+    advice = f"Did you mean {near[0]}?" if near else "`msp settings` lists every setting."
+    return Misconfigured(f"Unknown setting {name} in {source}.", advice=advice)

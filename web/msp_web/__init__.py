@@ -1,0 +1,1 @@
+"""The web: staff pages, client portal and API."""
