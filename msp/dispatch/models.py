@@ -1,0 +1,124 @@
+"""Field work as stored: technicians, shifts, parts, stock, work orders and appointments (TMF697, TMF646).
+
+Planning rules are pure and live beside this file; what the closed loop does with these rows is in visits.py.
+"""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from msp.db import Model
+
+
+class Technician(Model):
+    """A person who drives to sites. `skills` maps a skill's name to a level, 1 and up."""
+
+    __tablename__ = "technician"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int | None] = mapped_column(ForeignKey("user.id"), index=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    phone: Mapped[str | None]
+    latitude: Mapped[float | None]  # degrees, where the shifts begin and end
+    longitude: Mapped[float | None]
+    time_zone: Mapped[str] = mapped_column(default="UTC")
+    skills: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    active: Mapped[bool] = mapped_column(default=True)
+
+
+class Shift(Model):
+    """A span in which a technician works (shift, on_call) or does not (absence), in UTC."""
+
+    __tablename__ = "shift"
+    __table_args__ = (
+        CheckConstraint("starts_at < ends_at", name="starts_before_it_ends"),
+        Index("ix_shift_technician_starts", "technician_id", "starts_at"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    technician_id: Mapped[int] = mapped_column(ForeignKey("technician.id"))
+    starts_at: Mapped[datetime]
+    ends_at: Mapped[datetime]
+    overtime: Mapped[timedelta] = mapped_column(default=timedelta())  # allowed after ends_at
+    kind: Mapped[str] = mapped_column(default="shift")  # shift, absence, on_call
+
+
+class Part(Model):
+    """A spare part by its stock keeping unit."""
+
+    __tablename__ = "part"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    sku: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str]
+    minimum: Mapped[int] = mapped_column(default=0)  # order more when all stock together falls below it
+
+
+class Stock(Model):
+    """How many of one part lie in a technician's van, or in the depot when `technician_id` is None."""
+
+    __tablename__ = "stock"
+    __table_args__ = (
+        UniqueConstraint("part_id", "technician_id"),
+        Index(  # NULLs are distinct in the constraint above: one depot row per part needs its own
+            "uq_stock_part_depot",
+            "part_id",
+            unique=True,
+            sqlite_where=text("technician_id IS NULL"),
+            postgresql_where=text("technician_id IS NULL"),
+        ),
+        CheckConstraint("quantity >= 0", name="quantity_not_negative"),
+        CheckConstraint("reserved >= 0 AND reserved <= quantity", name="reserved_within_quantity"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    part_id: Mapped[int] = mapped_column(ForeignKey("part.id"))
+    technician_id: Mapped[int | None] = mapped_column(ForeignKey("technician.id"), index=True)
+    quantity: Mapped[int] = mapped_column(default=0)
+    reserved: Mapped[int] = mapped_column(default=0)  # promised to appointments, still on the shelf
+
+
+class WorkOrder(Model):
+    """Work that needs somebody on site: what for, with which skills and parts, and by when.
+
+    `state`: proposed, planned, confirmed, on_the_way, working, done, cancelled.
+    """
+
+    __tablename__ = "work_order"
+    __table_args__ = (Index("ix_work_order_state_due", "state", "due_at"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    client_id: Mapped[int] = mapped_column(ForeignKey("client.id"), index=True)
+    site_id: Mapped[int | None] = mapped_column(ForeignKey("site.id"))
+    ticket_id: Mapped[int | None] = mapped_column(ForeignKey("ticket.id"), index=True)
+    run_id: Mapped[int | None] = mapped_column(ForeignKey("run.id"), unique=True)  # a failed run proposes exactly one
+    summary: Mapped[str]
+    reason: Mapped[str] = mapped_column(default="")
+    skills: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)  # skill -> least level
+    parts: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)  # sku -> quantity
+    duration: Mapped[timedelta]
+    state: Mapped[str] = mapped_column(default="proposed")
+    due_at: Mapped[datetime | None]
+    latest_dispatch_at: Mapped[datetime | None]  # the point of no return: leave by then, or be late
+    created_at: Mapped[datetime]
+    log: Mapped[list[Any]] = mapped_column(JSON, default=list)  # what was tried remotely, already redacted
+
+
+class Appointment(Model):
+    """A technician's visit for a work order. Times exclude travel, which comes before `starts_at`.
+
+    `state`: proposed, confirmed, on_the_way, working, done, cancelled.
+    """
+
+    __tablename__ = "appointment"
+    __table_args__ = (
+        CheckConstraint("starts_at < ends_at", name="starts_before_it_ends"),
+        Index("ix_appointment_technician_starts", "technician_id", "starts_at"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    work_order_id: Mapped[int] = mapped_column(ForeignKey("work_order.id"), index=True)
+    technician_id: Mapped[int] = mapped_column(ForeignKey("technician.id"))
+    starts_at: Mapped[datetime]
+    ends_at: Mapped[datetime]
+    travel: Mapped[timedelta] = mapped_column(default=timedelta())  # to get there
+    state: Mapped[str] = mapped_column(default="proposed")
+    promised_from: Mapped[datetime | None]  # the window of arrival told to the client
+    promised_until: Mapped[datetime | None]
+    version: Mapped[int] = mapped_column(default=1)  # grows with every change; a stale page is refused
