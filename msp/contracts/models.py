@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, UniqueConstraint, event
 from sqlalchemy.engine import Connection
-from sqlalchemy.orm import Mapped, Mapper, mapped_column
+from sqlalchemy.orm import Mapped, Mapper, mapped_column, object_session
 
 from msp.clock import utc_now
 from msp.db import Model
@@ -27,7 +27,9 @@ KINDS = (
     "per_user",
     "per_ticket",
 )
+#: The states of a billing entry, and of an act.
 PROPOSED, CONFIRMED, WITHDRAWN = "proposed", "confirmed", "withdrawn"
+DRAFT, SENT, ACCEPTED, DISPUTED = "draft", "sent", "accepted", "disputed"
 
 
 class Client(Model):
@@ -88,7 +90,10 @@ class ContractVersion(Model):
     """The terms from `effective_at` until the next version's. Never changed: an amendment is a new version."""
 
     __tablename__ = "contract_version"
-    __table_args__ = (UniqueConstraint("contract_id", "number"), UniqueConstraint("contract_id", "effective_at"))
+    __table_args__ = (
+        UniqueConstraint("contract_id", "number", name="uq_contract_version_number"),
+        UniqueConstraint("contract_id", "effective_at", name="uq_contract_version_effective_at"),
+    )
     id: Mapped[int] = mapped_column(primary_key=True)
     contract_id: Mapped[int] = mapped_column(ForeignKey("contract.id"))
     number: Mapped[int]  # 1, 2, ... within the contract
@@ -103,10 +108,34 @@ class ContractVersion(Model):
 @event.listens_for(ContractVersion, "before_delete")
 def refuse_to_change(_mapper: Mapper[Any], _connection: Connection, version: ContractVersion) -> None:
     """Raise Conflict: tickets, runs and bills were judged by these terms."""
+    session = object_session(version)
+    if session and version not in session.deleted and not session.is_modified(version):
+        return  # touched, and set to what it was
     raise Conflict(
         f"Version {version.number} of a contract cannot be changed or deleted.",
         advice="Add a version with the new terms and the instant from which they hold.",
     )
+
+
+class Act(Model):
+    """The acceptance act of one contract for one calendar month. Closing a month again makes no second one."""
+
+    __tablename__ = "act"
+    __table_args__ = (
+        UniqueConstraint("contract_id", "period"),
+        CheckConstraint("state IN ('draft', 'sent', 'accepted', 'disputed')", name="known_state"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    contract_id: Mapped[int] = mapped_column(ForeignKey("contract.id"))
+    period: Mapped[str]  # "2026-03"
+    state: Mapped[str] = mapped_column(default=DRAFT)
+    currency: Mapped[str]
+    lines: Mapped[list[Any]] = mapped_column(JSON)  # as printed: reason, amount, evidence of each
+    net: Mapped[Decimal]
+    vat: Mapped[Decimal | None]  # None: no VAT, which is not 0 %
+    gross: Mapped[Decimal]
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    created_by: Mapped[str]
 
 
 class BillingEntry(Model):
@@ -134,10 +163,11 @@ class BillingEntry(Model):
     state: Mapped[str] = mapped_column(default=PROPOSED)
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     confirmed_by: Mapped[str | None]
+    act_id: Mapped[int | None] = mapped_column(ForeignKey("act.id"), index=True)  # one act at most
 
 
 class HourBlock(Model):
-    """Prepaid minutes. The balance changes only through blocks.debit; the database refuses less than zero."""
+    """Prepaid minutes. The balance changes only through ledger.debit; the database refuses less than zero."""
 
     __tablename__ = "hour_block"
     __table_args__ = (
