@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import JSON, Index, UniqueConstraint, event, select
@@ -17,7 +18,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from msp.clock import utc_now
 from msp.db import Model
-from msp.errors import Conflict
+from msp.errors import Conflict, NotFound
 
 GENESIS = "0" * 64
 PROVIDER = 0  # the chain of acts that concern no client
@@ -166,3 +167,45 @@ def verify(session: Session, chains: Iterable[int] | None = None) -> tuple[int, 
 
         breaks += list(check(rows(), head=heads.get(chain, (0, GENESIS))))
     return count, breaks
+
+
+def lines(session: Session, chain: int) -> Iterator[str]:
+    """Yield one chain as JSON lines, oldest first; the last line, `{"head": [seq, digest]}`, is where it must end."""
+    query = select(Evidence).where(Evidence.chain == chain).order_by(Evidence.seq)
+    for entry in session.scalars(query.execution_options(yield_per=1000)):
+        yield canonical(exported(entry)).decode("utf-8", "surrogatepass") + "\n"
+    head = session.get(EvidenceHead, chain)
+    yield canonical({"head": [head.seq, head.digest] if head else [0, GENESIS]}).decode() + "\n"
+
+
+def export(session: Session, chain: int, path: Path) -> int:
+    """Write one chain to a file for its client and return the number of records."""
+    count = -1
+    with path.open("w", encoding="utf-8", errors="surrogatepass") as file:
+        for line in lines(session, chain):
+            file.write(line)
+            count += 1
+    return count
+
+
+def verify_file(path: Path) -> tuple[int, list[Break]]:
+    """Return (records read, breaks) of an exported file. Needs no database and no key: the client runs it."""
+    records: list[dict[str, Any]] = []
+    head: tuple[int, str] | None = None
+    try:
+        with path.open(encoding="utf-8", errors="surrogatepass") as file:
+            for number, line in enumerate(file, 1):
+                value = json.loads(line)
+                if "head" in value:
+                    head = (int(value["head"][0]), str(value["head"][1]))
+                elif not set(EXPORTED) <= set(value):
+                    return len(records), [Break(PROVIDER, number, "was changed: it is not a whole record")]
+                else:
+                    records.append(value)
+    except OSError as error:
+        raise NotFound(f"{path} cannot be read: {error.strerror}.", advice="Name the exported file.") from error
+    except (ValueError, TypeError, IndexError, KeyError, AttributeError):
+        return len(records), [Break(PROVIDER, len(records) + 1, "was changed: the line is not a record")]
+    if head is None:
+        return len(records), [Break(PROVIDER, len(records), "the end of the chain is missing")]
+    return len(records), list(check(records, head=head))

@@ -22,7 +22,7 @@ def setting(default: Any, explains: str) -> Any:
 class Settings:
     """Every setting, with its default. The order is that of the reference page."""
 
-    data: Path = setting(Path("var"), "Folder of this installation: database, key file, spool, backups.")
+    data: Path = setting(Path("var"), "Folder of this installation: database, key file, spool, backups.")  # noqa: RUF009  immutable
     database: str = setting("", "Database URL; empty means the file msp.db in `data`.")
     key_file: str = setting("", "File of the vault's master key; empty means vault.key in `data`.")
     address: str = setting("127.0.0.1", "Address the web listens on.")
