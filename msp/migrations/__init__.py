@@ -47,7 +47,7 @@ class Upgraded:
     copy: Path | None
 
 
-def _config() -> Any:
+def configuration() -> Any:
     from alembic.config import Config
 
     config = Config()
@@ -59,7 +59,7 @@ def head() -> str:
     """Return the revision that this version of the product needs."""
     from alembic.script import ScriptDirectory
 
-    return str(ScriptDirectory.from_config(_config()).get_current_head())
+    return str(ScriptDirectory.from_config(configuration()).get_current_head())
 
 
 def revision_of(connection: Connection) -> str | None:
@@ -84,7 +84,7 @@ def _known(revision: str) -> bool:
     from alembic.util import CommandError
 
     try:
-        ScriptDirectory.from_config(_config()).get_revision(revision)
+        ScriptDirectory.from_config(configuration()).get_revision(revision)
     except CommandError:
         return False
     return True
@@ -132,7 +132,7 @@ def upgrade(url: str, *, copies: Path, now: datetime | None = None) -> Upgraded:
     if before is not None and database.path is not None:
         copy = copies / f"msp-{before}-{(now or utc_now()):%Y%m%dT%H%M%SZ}.db"
         copy_sqlite(database.path, copy)
-    config = _config()
+    config = configuration()
     config.attributes["database"] = database
     try:
         command.upgrade(config, "head")

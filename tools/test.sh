@@ -1,0 +1,55 @@
+#!/bin/bash
+# Everything that `make test` runs. Installs the Debian packages it needs when it is root; otherwise it names the
+# missing ones and the suites that need them are skipped, each with its reason.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export PATH="$PWD/.venv/bin:/usr/sbin:$PATH"
+section() { printf '\n== %s\n' "$*"; }
+
+section "Debian packages"
+missing=()
+while read -r package; do
+	[[ -z "$package" || "$package" == \#* ]] && continue
+	dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
+done < requirements/debian.txt
+if ((${#missing[@]})); then
+	if [ "$(id -u)" = 0 ]; then
+		apt-get update -qq
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+	else
+		echo "MISSING: ${missing[*]}" >&2
+		echo "Their suites are skipped. To run them: sudo apt-get install ${missing[*]}" >&2
+	fi
+fi
+[ "$(id -u)" = 0 ] && export MSP_TEST_ALL_SERVERS=1 # a missing program is a failure now, not a skip
+
+section "Style, types, import contracts"
+ruff check .
+ruff format --check .
+mypy
+lint-imports
+
+section "Tests on SQLite and PostgreSQL"
+rm -f .coverage .coverage.*
+if [ -d /usr/lib/postgresql ]; then
+	postgres=$(mktemp -d)
+	trap 'python tests/servers/postgres.py stop "$postgres" || true; rm -rf "$postgres"' EXIT
+	MSP_TEST_POSTGRES=$(python tests/servers/postgres.py start "$postgres")
+	export MSP_TEST_POSTGRES
+else
+	echo "NO POSTGRESQL HERE: the suite runs on SQLite alone." >&2
+fi
+pytest -q -n "${MSP_TEST_JOBS:-2}" --dist loadgroup --cov --cov-report=
+coverage combine -q --append 2>/dev/null || true
+coverage report --skip-covered --fail-under=85 | tail -40
+
+section "Migrations leave nothing to do"
+for url in "sqlite:///$(mktemp -d)/msp.db" ${MSP_TEST_POSTGRES:+"$MSP_TEST_POSTGRES"}; do
+	python tools/check_migrations.py "$url"
+done
+
+section "The wheel starts in an empty environment"
+tools/check_wheel.sh
+
+section "The closed loop"
+msp demo --check
