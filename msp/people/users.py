@@ -111,3 +111,18 @@ def actor_of(session: Session, user: User) -> Actor:
         language=user.language,
         time_zone=user.time_zone,
     )
+
+
+def set_active(session: Session, user: User, active: bool, *, by: str) -> None:
+    """Let a user in or keep the user out; keeping out ends every open session."""
+    user.active = active
+    if not active:
+        user.fs_uniquifier = secrets.token_hex(32)
+    evidence.record(
+        session,
+        "user.enabled" if active else "user.disabled",
+        actor=by,
+        subject=("user", user.id),
+        client_id=user.client_id,
+        data={"email": user.email},
+    )
