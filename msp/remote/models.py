@@ -34,7 +34,7 @@ class Run(Model):
     finished_at: Mapped[datetime | None]
     not_before: Mapped[datetime | None]
     not_after: Mapped[datetime | None]
-    max_fail: Mapped[int | None]  # after so many failed hosts no further host is started
+    max_fail: Mapped[int | None]  # how many hosts may fail; one more, and no further host is started
     parallel: Mapped[int] = mapped_column(default=50)  # hosts at work at once
 
 

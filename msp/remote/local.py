@@ -1,0 +1,112 @@
+"""This very machine as a host: for the provider's own servers, for trying playbooks, for demonstrations."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+from msp.remote.outcome import Outcome, of_exit
+from msp.remote.output import Collector
+from msp.remote.target import Target
+from msp.remote.transport import Output
+
+CHUNK = 64 * 1024  # bytes read at once
+GRACE = 1.0  # seconds that output may still come after the exit
+
+
+class LocalShell:
+    """Runs scripts as child processes in a session of their own, so that a deadline ends all of them."""
+
+    def __init__(self, folder: Path | None = None, environment: Mapping[str, str] | None = None) -> None:
+        self._folder, self._environment = folder, environment
+
+    async def run(
+        self, script: str, *, timeout: timedelta, stdin: bytes = b"", idle: timedelta | None = None
+    ) -> Output:
+        """Run `script`; see Shell.run."""
+        first, _, _ = script.partition("\n")
+        interpreter = first[2:].split() if first.startswith("#!") else ["/bin/sh"]
+        out, err = Collector(), Collector()
+        loop = asyncio.get_running_loop()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *interpreter,
+                "-c",
+                script,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                cwd=self._folder,
+                env=None if self._environment is None else dict(self._environment),
+                start_new_session=True,
+            )
+        except OSError as error:
+            return Output(Outcome("failed", detail=f"The command cannot be started: {error.strerror}."))
+        last = [loop.time()]
+
+        async def pump(stream: asyncio.StreamReader | None, into: Collector) -> None:
+            while stream and (chunk := await stream.read(CHUNK)):
+                last[0] = loop.time()
+                into.feed(chunk)
+
+        async def feed() -> None:
+            if process.stdin:
+                with contextlib.suppress(ConnectionError):
+                    process.stdin.write(stdin)
+                    await process.stdin.drain()
+                process.stdin.close()
+
+        tasks = [asyncio.create_task(pump(process.stdout, out)), asyncio.create_task(pump(process.stderr, err)),
+                 asyncio.create_task(feed())]  # fmt: skip
+        try:
+            async with asyncio.timeout(timeout.total_seconds()):
+                await _ended(process, last, idle)
+            await asyncio.wait(tasks, timeout=GRACE)  # a process left in the background may hold the streams
+        except (TimeoutError, asyncio.CancelledError) as error:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            detail = "The command did not end in time; it was told to stop, and may live on."
+            return Output(Outcome("timeout", detail=detail), out.captured(), err.captured())
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        code = process.returncode or 0
+        name = signal.Signals(-code).name.removeprefix("SIG") if code < 0 else ""
+        return Output(of_exit(None if name else code, name), out.captured(), err.captured())
+
+
+async def _ended(process: asyncio.subprocess.Process, last: list[float], idle: timedelta | None) -> None:
+    """Wait for the exit of a process; raises TimeoutError after `idle` without output."""
+    loop = asyncio.get_running_loop()
+    waiting = asyncio.create_task(process.wait())
+    try:
+        while not waiting.done():
+            left = None if idle is None else last[0] + idle.total_seconds() - loop.time()
+            if left is not None and left <= 0:
+                raise TimeoutError
+            await asyncio.wait([waiting], timeout=left)
+    finally:
+        waiting.cancel()
+
+
+class LocalTransport:
+    """Opens this machine. `folder` and `environment` are those of the commands."""
+
+    def __init__(self, folder: Path | None = None, environment: Mapping[str, str] | None = None) -> None:
+        self._shell = LocalShell(folder, environment)
+
+    async def close(self) -> None:
+        """Nothing is kept open."""
+
+    @asynccontextmanager
+    async def open(self, target: Target, *, timeout: timedelta = timedelta(0)) -> AsyncIterator[LocalShell]:
+        """Always succeeds; see Transport."""
+        yield self._shell

@@ -1,0 +1,41 @@
+"""Where a run goes: an address, a log-in, and the host key that must answer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from msp.vault import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """How to log in. Exactly what is given is used: no agent, no default keys, no prompts."""
+
+    user: str = ""
+    key_file: Path | None = None  # a private key in a file, with KEY-cert.pub beside it if there is one
+    private_key: Secret | None = None  # a private key in OpenSSH form, from the vault
+    certificate: str = ""  # an OpenSSH certificate for `private_key`
+    password: Secret | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One host of a run. `host_keys` are public keys as in authorized_keys ("ssh-ed25519 AAAA...")."""
+
+    name: str
+    address: str = ""
+    port: int = 22
+    credential: Credential = Credential()
+    host_keys: tuple[str, ...] = ()
+    transport: str = "ssh"
+    platform: str = "linux"
+    kind: str = "server"  # class of the configuration item
+    asset_id: int | None = None
+    facts: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def where(self) -> str:
+        """The address for sentences: `srv-1 (10.0.0.5:22)`."""
+        return f"{self.name} ({self.address}:{self.port})" if self.address else self.name

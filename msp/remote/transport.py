@@ -1,0 +1,72 @@
+"""What a playbook step may ask of a machine. Implement `Transport` to add a way in."""
+
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+from msp.errors import Refused, Unreachable
+from msp.remote.outcome import Outcome
+from msp.remote.output import NOTHING, Captured
+from msp.remote.target import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """How a command ended and what it printed until then; partial output before a fault is kept."""
+
+    outcome: Outcome
+    out: Captured = NOTHING
+    err: Captured = NOTHING
+
+    @property
+    def status(self) -> int | None:
+        """Exit status (RFC 4254, 6.10); None when a signal, a deadline or a lost connection ended it."""
+        return self.outcome.status
+
+    @property
+    def stdout(self) -> bytes:
+        return self.out.data
+
+    @property
+    def stderr(self) -> bytes:
+        return self.err.data
+
+
+class CannotOpen(Unreachable):
+    """Nothing was sent. `outcome` says why: unreachable(dns, refused, connect, banner) or lost."""
+
+    def __init__(self, outcome: Outcome, *, advice: str = "") -> None:
+        super().__init__(outcome.detail or str(outcome), advice=advice)
+        self.outcome = outcome
+
+
+class NotAdmitted(Refused):
+    """Nothing was sent and trying again will not help: auth_failed, host_key_changed or host_key_unknown."""
+
+    def __init__(self, outcome: Outcome, *, advice: str = "") -> None:
+        super().__init__(outcome.detail or str(outcome), advice=advice)
+        self.outcome = outcome
+
+
+class Shell(Protocol):
+    """An open way to run scripts. POSIX sh is assumed unless a script names its interpreter in a #! line."""
+
+    async def run(
+        self, script: str, *, timeout: timedelta, stdin: bytes = b"", idle: timedelta | None = None
+    ) -> Output:
+        """Run `script` and return how it ended; never raises for what the far side does.
+
+        A nonzero status is an answer. Past `timeout`, or after `idle` without output, the command is signalled and
+        the outcome is `timeout`: it may live on. Cancelling the awaiting task signals the command too.
+        """
+
+
+class Transport(Protocol):
+    """A way in. One object serves a whole run; connections are per host."""
+
+    def open(self, target: Target, *, timeout: timedelta = ...) -> AbstractAsyncContextManager[Shell]:
+        """Connect within `timeout`, or raise CannotOpen (may be retried) or NotAdmitted (must not be)."""
+
+    async def close(self) -> None:
+        """Let go of everything still open."""
