@@ -52,13 +52,25 @@ class WorkerLease(Model):
     draining: Mapped[bool] = mapped_column(default=False)
 
 
-class Recovery(Model):
-    """How often a job was taken over from a dead worker; after three the job is stopped and told of."""
+class Job(Model):
+    """One piece of work put on a queue. DBOS carries it; what it is, and how it ended, stands here."""
 
-    __tablename__ = "recovery"
-    job_id: Mapped[str] = mapped_column(primary_key=True)
-    times: Mapped[int] = mapped_column(default=0)
-    last_at: Mapped[datetime]
+    __tablename__ = "job"
+    __table_args__ = (Index("ix_job_state", "state"),)
+    id: Mapped[str] = mapped_column(primary_key=True)  # given by the caller: the same id twice is one job
+    queue: Mapped[str]
+    handler: Mapped[str]
+    payload: Mapped[dict[str, Any]]
+    partition: Mapped[str | None]  # client id as text on the queue `runs`
+    priority: Mapped[int | None]  # 1 is most urgent
+    client_id: Mapped[int | None]  # whose chain of evidence tells of a failure
+    state: Mapped[str]  # queued (waiting or running) | done | failed | stopped | cancelled
+    round: Mapped[int] = mapped_column(default=1)  # times it was put on the queue: retries and hand-backs too
+    tries: Mapped[int] = mapped_column(default=0)  # failures that may be retried
+    takeovers: Mapped[int] = mapped_column(default=0)  # times its worker died; stopped after three
+    error: Mapped[str | None]
+    created_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
 
 
 class Schedule(Model):
@@ -74,7 +86,8 @@ class Schedule(Model):
     cron: Mapped[str]  # five fields, crontab(5); weekdays 0-7 or names
     time_zone: Mapped[str]  # IANA name
     next_due_at: Mapped[datetime | None]  # jitter included; None when disabled or never again
-    last_nominal: Mapped[str | None]  # "2026-10-25T02:30" local, or "2026-10-25T00:30Z" for hourly or finer
+    next_nominal: Mapped[str | None]  # "2026-10-25T02:30" local, or "2026-10-25T00:30Z" for hourly or finer
+    last_nominal: Mapped[str | None]  # the last one enqueued
     grace: Mapped[timedelta]  # a fire later than this is recorded as missed
     jitter: Mapped[timedelta]
     enabled: Mapped[bool] = mapped_column(default=True)

@@ -1,0 +1,153 @@
+"""Effect claims: at most one remote effect for one key, whatever dies when.
+
+Commit the claim, act on the host, then commit the result together with the finish. Whoever finds an unfinished
+claim must not act: the effect may have happened. It is in doubt until a probe or a person resolves it.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
+from datetime import datetime
+from itertools import islice
+from typing import Any, Literal
+
+from sqlalchemy import Insert, select, tuple_, update
+from sqlalchemy.dialects.postgresql import insert as insert_postgresql
+from sqlalchemy.dialects.sqlite import insert as insert_sqlite
+from sqlalchemy.orm import Session
+
+from msp.clock import utc_now
+from msp.engine.models import EffectClaim
+from msp.errors import Conflict, Misconfigured, NotFound
+
+Verdict = Literal["granted", "finished", "in_doubt"]
+RAN = frozenset({"ran", "probe_ran"})
+NOT_RAN = frozenset({"not_ran", "probe_not_ran"})
+BATCH = 500  # rows a statement: SQLite allows 32,766 parameters, and a row value takes five
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ClaimKey:
+    """One effect: a phase of a step of a run on one host. `attempt` counts deliberate repetitions, from 1."""
+
+    run_id: int
+    host_id: int
+    step: int
+    phase: str
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimResult:
+    """granted: act now. finished: it ran before, do not act. in_doubt: it may have run, do not act."""
+
+    key: ClaimKey
+    verdict: Verdict
+
+
+COLUMNS = (EffectClaim.run_id, EffectClaim.host_id, EffectClaim.step, EffectClaim.phase, EffectClaim.attempt)
+
+
+def _batches(keys: Iterable[ClaimKey]) -> Iterable[list[ClaimKey]]:
+    remaining = iter(sorted(set(keys)))  # one order everywhere, so that two workers cannot deadlock
+    while batch := list(islice(remaining, BATCH)):
+        yield batch
+
+
+def _insert(session: Session, rows: list[dict[str, Any]]) -> Insert:
+    dialect_insert = insert_sqlite if session.get_bind().dialect.name == "sqlite" else insert_postgresql
+    return dialect_insert(EffectClaim).values(rows).on_conflict_do_nothing().returning(*COLUMNS)
+
+
+def claim_many(session: Session, keys: Sequence[ClaimKey], worker: str, now: datetime) -> list[ClaimResult]:
+    """Claim every key and return a verdict for each, in the order given. Commit before touching any host.
+
+    A key that is claimed and not finished becomes in_doubt, whoever holds it: also when it was this worker
+    before a restart. A key resolved as not run is granted again; one resolved as run counts as finished.
+    worker: slot name, kept for people. now: aware instant.
+    """
+    verdicts: dict[ClaimKey, Verdict] = {}
+    for batch in _batches(keys):
+        rows = [
+            dict(zip(("run_id", "host_id", "step", "phase", "attempt"), astuple(key), strict=True))
+            | {"state": "claimed", "worker": worker, "claimed_at": now, "note": ""}
+            for key in batch
+        ]
+        inserted = {ClaimKey(*row) for row in session.execute(_insert(session, rows))}
+        verdicts |= dict.fromkeys(inserted, "granted")
+        known = [key for key in batch if key not in inserted]
+        if known:
+            for claim in _locked(session, known):
+                verdicts[_key(claim)] = _second_look(claim, worker, now)
+    session.flush()
+    return [ClaimResult(key, verdicts[key]) for key in keys]
+
+
+def _locked(session: Session, keys: Sequence[ClaimKey]) -> list[EffectClaim]:
+    query = select(EffectClaim).where(tuple_(*COLUMNS).in_([astuple(key) for key in keys])).order_by(EffectClaim.id)
+    return list(session.scalars(query.with_for_update().execution_options(populate_existing=True)))
+
+
+def _key(claim: EffectClaim) -> ClaimKey:
+    return ClaimKey(claim.run_id, claim.host_id, claim.step, claim.phase, claim.attempt)
+
+
+def _second_look(claim: EffectClaim, worker: str, now: datetime) -> Verdict:
+    if claim.state == "finished" or (claim.state == "resolved" and claim.resolution in RAN):
+        return "finished"
+    if claim.state == "resolved":
+        claim.note = f"{claim.note}\n{claim.resolution} by {claim.resolved_by}; claimed again".strip()
+        claim.state, claim.worker, claim.claimed_at = "claimed", worker, now
+        claim.resolution = claim.resolved_by = None
+        return "granted"
+    claim.state = "in_doubt"
+    return "in_doubt"
+
+
+def finish_many(session: Session, keys: Sequence[ClaimKey], now: datetime) -> None:
+    """Mark claimed keys finished, in the transaction that stores their results.
+
+    Raises Conflict, and so stores nothing, if any key is not (or no longer) claimed: this worker was taken
+    for dead and somebody else went on. It must stop.
+    """
+    for batch in _batches(keys):
+        done = session.execute(
+            update(EffectClaim)
+            .where(tuple_(*COLUMNS).in_([astuple(key) for key in batch]), EffectClaim.state == "claimed")
+            .values(state="finished", finished_at=now)
+            .returning(EffectClaim.id)
+            .execution_options(synchronize_session=False)
+        ).all()
+        if len(done) != len(batch):
+            raise Conflict(
+                f"{len(batch) - len(done)} of {len(batch)} effects are no longer claimed by this worker.",
+                advice="Another worker took the run over; this one must leave it alone.",
+            )
+
+
+def resolve(session: Session, key: ClaimKey, resolution: str, by: str, note: str = "") -> None:
+    """Say whether an effect in doubt ran: ran | not_ran (a person) or probe_ran | probe_not_ran (a probe).
+
+    by: log-in name or worker. Raises NotFound for an unknown key, Conflict if it is not in doubt (somebody
+    answered first), Misconfigured for another word.
+    """
+    if resolution not in RAN | NOT_RAN:
+        raise Misconfigured(f"{resolution!r} says nothing about an effect.", advice="Say ran or not_ran.")
+    found = _locked(session, [key])
+    if not found:
+        raise NotFound(f"No effect is claimed for step {key.step} of run {key.run_id} on host {key.host_id}.")
+    claim = found[0]
+    if claim.state != "in_doubt":
+        raise Conflict(
+            f"Step {key.step} of run {key.run_id} on host {key.host_id} is not in doubt, it is {claim.state}.",
+            advice="Look at the run again.",
+        )
+    claim.state, claim.resolution, claim.resolved_by = "resolved", resolution, by
+    claim.note = f"{claim.note}\n{note}".strip()
+    claim.finished_at = utc_now() if resolution in RAN else None
+    session.flush()
+
+
+def in_doubt(session: Session, *, run_id: int | None = None) -> list[EffectClaim]:
+    """Return the claims that wait for an answer, oldest first; of one run if `run_id` is given."""
+    query = select(EffectClaim).where(EffectClaim.state == "in_doubt").order_by(EffectClaim.claimed_at, EffectClaim.id)
+    return list(session.scalars(query if run_id is None else query.where(EffectClaim.run_id == run_id)))
