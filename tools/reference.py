@@ -20,7 +20,8 @@ def settings_page() -> str:
     ]
     head = (
         "# Settings\nOne file `msp.toml` (or the one that `MSP_CONFIG` or `--config` names);\n"
-        "a variable wins over the file. An unknown key is an error. `msp settings check` tells whether everything is in order.\n\n"
+        "a variable wins over the file.\n"
+        "An unknown key is an error. `msp settings check` tells whether everything is in order.\n\n"
         "| setting | variable | default | meaning |\n|---|---|---|---|\n"
     )
     return head + "\n".join(rows) + "\n"
@@ -30,7 +31,8 @@ def commands_page() -> str:
     """Return the page of every command with its options, as `--help` prints them."""
     text = [
         "# Commands\nAs `--help` prints them. Exit statuses: 0 done; 1 the answer is no; 2 the request cannot mean",
-        "what it says; 3 something is in doubt; 4 refused by contract or role. Where a command has its own, it says so.\n",
+        "what it says; 3 something is in doubt; 4 refused by contract or role. Some commands have\n"
+        "their own and say so.\n",
     ]
     root = click.Context(main, info_name="msp")
     for name in COMMANDS:

@@ -26,7 +26,11 @@ class Attention:
 
 
 def of(
-    session: Session, client_ids: Sequence[int] | None = None, *, user_id: int | None = None, now: datetime | None = None
+    session: Session,
+    client_ids: Sequence[int] | None = None,
+    *,
+    user_id: int | None = None,
+    now: datetime | None = None,
 ) -> Attention:
     """Return the figures over the clients given (None: all)."""
     now = now or utc_now()
