@@ -43,38 +43,19 @@ def held(session: Session) -> list[Held]:
     return [Held(row[0], row[1] or "") for row in rows]
 
 
-def give_back(session: Session, item: Held, now: datetime) -> bool:
-    """Put a round back on its own queue if that worker still holds it; return whether it did.
+def give_up(session: Session, item: Held, now: datetime) -> bool:
+    """End a round if that worker still holds it, and return whether it did.
 
     Clearing the owner fences the old worker: what it reports later about this round is refused.
     """
-    return _release(session, item, "ENQUEUED", now)
-
-
-def give_up(session: Session, item: Held, now: datetime) -> bool:
-    """End a round that no worker shall take again, if that worker still holds it."""
-    return _release(session, item, "CANCELLED", now)
-
-
-def _release(session: Session, item: Held, status: str, now: datetime) -> bool:
-    moment = int(now.timestamp() * 1000)
-    return (
-        session.execute(
-            text(
-                f"UPDATE {_table(session)} SET status = :status, owner_xid = NULL, started_at_epoch_ms = NULL, "  # noqa: S608
-                "updated_at = :moment, completed_at = :completed "
-                "WHERE workflow_uuid = :id AND status = 'PENDING' AND executor_id = :executor RETURNING workflow_uuid"
-            ),
-            {
-                "status": status,
-                "moment": moment,
-                "completed": moment if status == "CANCELLED" else None,
-                "id": item.workflow_id,
-                "executor": item.executor,
-            },
-        ).first()
-        is not None
+    query = text(
+        f"UPDATE {_table(session)} SET status = 'CANCELLED', owner_xid = NULL, updated_at = :moment, "  # noqa: S608
+        "completed_at = :moment "
+        "WHERE workflow_uuid = :id AND status = 'PENDING' AND executor_id = :executor RETURNING workflow_uuid"
     )
+    moment = int(now.timestamp() * 1000)
+    found = session.execute(query, {"moment": moment, "id": item.workflow_id, "executor": item.executor})
+    return found.first() is not None
 
 
 def lost_jobs(session: Session) -> list[str]:

@@ -1,0 +1,78 @@
+"""Fixtures of every room: a fresh database a test, on SQLite always and on PostgreSQL where a server is named.
+
+MSP_TEST_POSTGRES holds the URL of a superuser, or "start" to start a private cluster for the session.
+"""
+
+import importlib.util
+import os
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, make_url, text
+
+from msp.db import Database, Model, use
+from msp.migrations import MODEL_MODULES
+
+sys.path.insert(0, str(Path(__file__).parent / "servers"))
+
+
+def import_existing_models() -> None:
+    """Import every module that declares tables and exists."""
+    for name in MODEL_MODULES:
+        if importlib.util.find_spec(name) is not None:
+            importlib.import_module(name)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL of a superuser on a PostgreSQL server, or a skip that says why not."""
+    named = os.environ.get("MSP_TEST_POSTGRES", "")
+    if not named:
+        pytest.skip("MSP_TEST_POSTGRES names no server; set it to start for a private one")
+    if named != "start":
+        yield named
+        return
+    import postgres
+
+    if postgres.programs() is None:
+        pytest.skip("PostgreSQL is not installed")
+    with postgres.cluster() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.server)])
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a database without any table."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'msp.db'}"
+        return
+    server = make_url(request.getfixturevalue("postgres_server"))
+    name = f"msp_test_{uuid.uuid4().hex[:12]}"
+    admin = create_engine(server, isolation_level="AUTOCOMMIT")
+    with ExitStack() as stack:
+        stack.callback(admin.dispose)
+        with admin.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {name} TEMPLATE template0"))
+        yield server.set(database=name).render_as_string(hide_password=False)
+        with admin.connect() as connection:
+            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture
+def database_url(empty_database_url: str) -> Iterator[str]:
+    """The URL of a fresh database with all our tables, in use by this process (`msp.db.begin`)."""
+    import_existing_models()
+    database = use(empty_database_url)
+    Model.metadata.create_all(database.engine)
+    yield empty_database_url
+    database.dispose()
+
+
+@pytest.fixture
+def database(database_url: str) -> Database:
+    """The same as `database_url`, opened."""
+    return use(database_url)
