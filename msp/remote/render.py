@@ -70,6 +70,10 @@ def _without_nul(text: str) -> str:
     return text
 
 
+def _split(given: Any, by: str | None = None) -> list[str]:
+    return str(given).split(by)
+
+
 def _environment() -> ImmutableSandboxedEnvironment:
     environment = ImmutableSandboxedEnvironment(
         undefined=StrictUndefined, finalize=_finalize, keep_trailing_newline=True, autoescape=False
@@ -82,7 +86,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
         "b64encode": lambda value: base64.b64encode(str(value).encode("utf-8", "surrogateescape")).decode(),
         "json": lambda value: json.dumps(value, ensure_ascii=False),
         "from_json": lambda value: json.loads(value),
-        "split": lambda value, by=None: str(value).split(by),
+        "split": _split,
     }
     for name in ("safe", "escape", "e", "forceescape", "urlize", "xmlattr", "random", "pprint", "tojson"):
         environment.filters.pop(name, None)

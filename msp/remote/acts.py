@@ -1,0 +1,303 @@
+"""Turn an action of a playbook into what goes over the wire: a POSIX script with its standard input. Pure.
+
+Files, services and packages prove themselves: from one action come the probe, the act, the check and the undo.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from msp.errors import Misconfigured
+from msp.remote import render
+from msp.remote.playbook_steps import NEEDS_TRANSPORT, Action, Assert, File, Http, Package, Service, Step, WaitFor
+from msp.remote.render import Script
+from msp.vault import Secret
+
+LARGEST_FILE = 32 * 1024 * 1024  # bytes that one file step may carry
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """An act that needs no wire: expressions, and what to say when one is false."""
+
+    that: tuple[str, ...]
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """An act that a person answers."""
+
+    who: str
+    message: str
+
+
+Act = Script | Condition | Question
+
+_FILE = {
+    "probe": """p={{ path }}
+[ -f "$p" ] || exit 0
+[ "$(sha256sum < "$p" | cut -d' ' -f1)" = {{ sha }} ] || exit 0
+{% if mode %}[ "$(stat -c %a "$p")" = {{ mode }} ] || exit 0
+{% endif %}{% if owner %}[ "$(stat -c %U "$p")" = {{ owner }} ] || exit 0
+{% endif %}exit 1
+""",
+    "do": """set -e
+p={{ path }}; t="$p.msp-$$"
+umask 077
+trap 'rm -f -- "$t"' EXIT
+cat > "$t"
+if [ "$(sha256sum < "$t" | cut -d' ' -f1)" != {{ sha }} ]; then echo "the file arrived damaged" >&2; exit 5; fi
+{% if backup %}if [ -e "$p" ]; then cp -p -- "$p" "$p.msp-before"; fi
+{% endif %}{% if mode %}chmod {{ mode }} "$t"
+{% else %}if [ -e "$p" ]; then chmod "$(stat -c %a "$p")" "$t"; else chmod 644 "$t"; fi
+{% endif %}{% if owner %}chown {{ owner }} "$t"
+{% endif %}mv -f -- "$t" "$p"
+""",
+    "undo": """p={{ path }}
+if [ -e "$p.msp-before" ]; then mv -f -- "$p.msp-before" "$p"; else rm -f -- "$p"; fi
+""",
+}
+_ABSENT = {
+    "probe": 'p={{ path }}; [ -e "$p" ] || [ -L "$p" ]\n',
+    "do": """p={{ path }}
+case "$p" in /|/bin|/boot|/dev|/etc|/home|/lib|/opt|/proc|/root|/sbin|/srv|/sys|/usr|/var|""|.|..)
+  echo "refusing to remove $p" >&2; exit 5;; esac
+{% if backup %}rm -rf -- "$p.msp-before"; mv -- "$p" "$p.msp-before"{% else %}rm -rf -- "$p"{% endif %}
+""",
+    "check": 'p={{ path }}; ! [ -e "$p" ] && ! [ -L "$p" ]\n',
+    "undo": 'p={{ path }}; if [ -e "$p.msp-before" ]; then mv -- "$p.msp-before" "$p"; fi\n',
+}
+_FOLDER = {
+    "probe": """p={{ path }}
+[ -d "$p" ] || exit 0
+{% if mode %}[ "$(stat -c %a "$p")" = {{ mode }} ] || exit 0
+{% endif %}{% if owner %}[ "$(stat -c %U "$p")" = {{ owner }} ] || exit 0
+{% endif %}exit 1
+""",
+    "do": """set -e
+p={{ path }}
+mkdir -p -- "$p"
+{% if mode %}chmod {{ mode }} "$p"
+{% endif %}{% if owner %}chown {{ owner }} "$p"
+{% endif %}""",
+    "undo": 'p={{ path }}; rmdir -- "$p" 2>/dev/null || true\n',
+}
+_ACTIVE = 'if command -v systemctl >/dev/null 2>&1; then systemctl is-active --quiet "$s"; else service "$s" status >/dev/null 2>&1; fi'  # noqa: E501
+_ACT = 'if command -v systemctl >/dev/null 2>&1; then systemctl %s "$s"; else service "$s" %s; fi'
+_SERVICE = {
+    "started": (f"! {{ {_ACTIVE}; }}", _ACT % ("start", "start"), _ACTIVE, _ACT % ("stop", "stop")),
+    "stopped": (_ACTIVE, _ACT % ("stop", "stop"), f"! {{ {_ACTIVE}; }}", _ACT % ("start", "start")),
+    "restarted": ("", _ACT % ("restart", "restart"), _ACTIVE, ""),
+    "reloaded": ("", _ACT % ("reload", "reload"), _ACTIVE, ""),
+    "enabled": ('! systemctl is-enabled --quiet "$s"', 'systemctl enable "$s"', 'systemctl is-enabled --quiet "$s"',
+                'systemctl disable "$s"'),
+    "disabled": ('systemctl is-enabled --quiet "$s"', 'systemctl disable "$s"', '! systemctl is-enabled --quiet "$s"',
+                 'systemctl enable "$s"'),
+}  # fmt: skip
+_INSTALLED = """installed() {
+  if command -v dpkg-query >/dev/null 2>&1; then dpkg-query -W -f='${Status}' "$1" 2>/dev/null | grep -q 'ok installed'
+  elif command -v rpm >/dev/null 2>&1; then rpm -q "$1" >/dev/null 2>&1
+  elif command -v apk >/dev/null 2>&1; then apk info -e "$1" >/dev/null 2>&1
+  else echo "no package manager that we know" >&2; exit 5; fi
+}
+"""
+_MANAGER = """manage() {
+  if command -v apt-get >/dev/null 2>&1; then
+    export DEBIAN_FRONTEND=noninteractive
+    if [ "$1" = add ]; then shift; apt-get -q -y install "$@"; else shift; apt-get -q -y remove "$@"; fi
+  elif command -v dnf >/dev/null 2>&1; then
+    if [ "$1" = add ]; then shift; dnf -q -y install "$@"; else shift; dnf -q -y remove "$@"; fi
+  elif command -v yum >/dev/null 2>&1; then
+    if [ "$1" = add ]; then shift; yum -q -y install "$@"; else shift; yum -q -y remove "$@"; fi
+  elif command -v zypper >/dev/null 2>&1; then
+    if [ "$1" = add ]; then shift; zypper -q -n install "$@"; else shift; zypper -q -n remove "$@"; fi
+  elif command -v apk >/dev/null 2>&1; then
+    if [ "$1" = add ]; then shift; apk add "$@"; else shift; apk del "$@"; fi
+  else echo "no package manager that we know" >&2; exit 5; fi
+}
+"""
+_PRESENT = {
+    "probe": _INSTALLED + "for p in {{ names }}; do installed \"$p\" || exit 0; done\nexit 1\n",
+    "do": _MANAGER + "manage add {{ names }}\n",
+    "check": _INSTALLED + "for p in {{ names }}; do installed \"$p\" || exit 1; done\n",
+}  # fmt: skip
+_GONE = {
+    "probe": _INSTALLED + "for p in {{ names }}; do installed \"$p\" && exit 0; done\nexit 1\n",
+    "do": _MANAGER + "manage remove {{ names }}\n",
+    "check": _INSTALLED + "for p in {{ names }}; do installed \"$p\" && exit 1; done\nexit 0\n",
+}  # fmt: skip
+_WAIT = """end=$(( $(date +%s) + {{ seconds }} ))
+ready() {
+{% if port %}  a={{ address }}; n={{ port }}
+  if command -v bash >/dev/null 2>&1; then bash -c 'exec 3<>"/dev/tcp/$0/$1"' "$a" "$n" 2>/dev/null
+  else nc -z "$a" "$n" >/dev/null 2>&1; fi
+{% elif path %}  [ -e {{ path }} ]
+{% else %}  ( {{ command | raw }}
+  ) >/dev/null 2>&1
+{% endif %}}
+while {% if not absent %}! {% endif %}ready; do
+  if [ "$(date +%s)" -ge "$end" ]; then echo "waited in vain for {{ what }}" >&2; exit 1; fi
+  sleep {{ every }}
+done
+"""
+_HTTP = """command -v curl >/dev/null 2>&1 || { echo "this host has no curl" >&2; exit 5; }
+t=$(mktemp) || exit 5
+trap 'rm -f -- "$t"' EXIT
+code=$(curl -sS{% if not verify %}k{% endif %} -m {{ seconds }} -X {{ method }} -o "$t" -w '%{http_code}' \
+{% for header in headers %}-H {{ header }} {% endfor %}{% if body is not none %}--data-binary {{ body }} {% endif %}\
+-- {{ url }}) || exit 7
+echo "status $code"
+case "$code" in {{ wanted | raw }}) ;; *) echo "status $code is not what was expected" >&2; exit 1;; esac
+{% if contains %}grep -qF -e {{ contains }} "$t" || { echo "the answer lacks the expected text" >&2; exit 1; }
+{% endif %}"""
+
+
+class Acts:
+    """Makes acts for one step on one host. `scope` is what templates see; `secrets` names what is secret in it."""
+
+    def __init__(
+        self, scope: Mapping[str, Any], *, secrets: frozenset[str], timeout: timedelta, folder: Path | None, what: str
+    ) -> None:
+        self._scope, self._secrets, self._timeout = scope, secrets, timeout
+        self._folder, self._what = folder, what
+
+    def of(self, step: Step, phase: str) -> Act | None:
+        """Return the act of one phase of a step, or None if the step has none.
+
+        Raises render.UndefinedName or Misconfigured, and Misconfigured for a kind that needs another way in.
+        """
+        written: Action | None = getattr(step, phase)
+        if written is not None and (phase != "do" or written.kind not in ("file", "service", "package")):
+            return self._act(written)
+        if phase in ("probe", "check") or (phase == "undo" and written is None) or phase == "do":
+            proving = step.do.act
+            if isinstance(proving, File | Service | Package):
+                return self._proving(proving, phase)
+        return None
+
+    def _field(self, template: str) -> Any:
+        """Return a field filled in; a Secret if a secret stands in it."""
+        filled = render.text(template, self._scope, self._what)
+        if self._secrets and any(name in self._secrets for name, _ in render.names_in(template)):
+            return Secret(filled)
+        return filled
+
+    def _script(self, template: str, **values: Any) -> Script:
+        return render.script(template, values, self._what)
+
+    def _act(self, action: Action) -> Act:
+        act = action.act
+        if action.kind in NEEDS_TRANSPORT:
+            way = NEEDS_TRANSPORT[action.kind]
+            raise Misconfigured(
+                f"{self._what}: steps of kind {action.kind} need transport {way}.", advice="Run it on such a host."
+            )
+        if action.kind == "shell":
+            return render.script(act.script, self._scope, self._what)
+        if isinstance(act, Assert):
+            return Condition(act.that, str(self._shown(act.message)))
+        if action.kind == "approve":
+            return Question(str(self._field(act.who)), str(self._shown(act.message)))
+        if isinstance(act, WaitFor):
+            return self._wait_for(act)
+        if isinstance(act, Http):
+            return self._http(act)
+        if isinstance(act, File | Service | Package):
+            found = self._proving(act, "do")
+            if found is not None:
+                return found
+        raise Misconfigured(f"{self._what}: steps of kind {action.kind} cannot run here.")
+
+    def _shown(self, template: str) -> str:
+        return str(self._field(template)) if template else ""
+
+    def _proving(self, act: File | Service | Package, phase: str) -> Script | None:
+        if isinstance(act, Service):
+            chosen = _SERVICE[act.state][("probe", "do", "check", "undo").index(phase)]
+            if not chosen:
+                return None
+            return self._script("s={{ name }}\n" + chosen + "\n", name=self._field(act.name))
+        if isinstance(act, Package):
+            names = [self._field(name) for name in ([act.name] if isinstance(act.name, str) else act.name)]
+            table = _GONE if act.state == "absent" else _PRESENT
+            if phase == "undo" or (act.state == "latest" and phase == "probe"):
+                return None
+            return self._script(table[phase], names=[word for name in names for word in str(name).split()])
+        return self._file(act, phase)
+
+    def _file(self, act: File, phase: str) -> Script | None:
+        values = {"path": self._field(act.path), "mode": (act.mode or "").lstrip("0") or act.mode,
+                  "owner": self._field(act.owner) if act.owner else None, "backup": act.backup}  # fmt: skip
+        if phase == "undo" and not act.backup:
+            return None
+        if act.state == "absent":
+            return self._script(_ABSENT[phase], **values)
+        if act.state == "folder":
+            if phase == "check":
+                return self._negated(_FOLDER["probe"], values)
+            return self._script(_FOLDER[phase], **values)
+        content = self._content(act)
+        values["sha"] = hashlib.sha256(content).hexdigest()
+        if phase == "check":
+            return self._negated(_FILE["probe"], values)
+        found = self._script(_FILE[phase], **values)
+        return Script(found.text, found.stdin + content, found.reads_secrets) if phase == "do" else found
+
+    def _negated(self, probe: str, values: Mapping[str, Any]) -> Script:
+        """A check that succeeds exactly when the probe says that nothing is needed."""
+        return self._script("(\n" + probe + ")\n[ $? -eq 1 ]\n", **values)
+
+    def _content(self, act: File) -> bytes:
+        if act.source is not None:
+            if self._folder is None:
+                raise Misconfigured(f"{self._what}: a file is to be copied, but the playbook has no folder.")
+            path = (self._folder / str(self._field(act.source))).resolve()
+            if not path.is_relative_to(self._folder.resolve()):
+                raise Misconfigured(f"{self._what}: {act.source} lies outside the playbook's folder.")
+            try:
+                content = path.read_bytes()
+            except OSError as error:
+                raise Misconfigured(f"{self._what}: {act.source} cannot be read: {error.strerror}.") from error
+        else:
+            content = render.text(act.content or "", self._scope, self._what).encode("utf-8", "surrogateescape")
+        if len(content) > LARGEST_FILE:
+            raise Misconfigured(f"{self._what}: the file is larger than {LARGEST_FILE // 1024**2} MB.")
+        return content
+
+    def _wait_for(self, act: WaitFor) -> Script:
+        command = render.script(act.command, self._scope, self._what) if act.command is not None else Script("")
+        found = self._script(
+            _WAIT,
+            port=None if act.port is None else self._field(str(act.port)),
+            path=None if act.path is None else self._field(act.path),
+            command=render.Raw(command.text),
+            address=self._field(act.address),
+            absent=act.absent,
+            every=f"{act.every.total_seconds():g}",
+            seconds=max(1, int(self._timeout.total_seconds()) - 1),
+            what=re.sub(r"[^\w ./:-]", "_", str(act.port or act.path or "the command")),
+        )
+        return Script(found.text, command.stdin + found.stdin, command.reads_secrets + found.reads_secrets)
+
+    def _http(self, act: Http) -> Script:
+        wanted = act.status if isinstance(act.status, tuple) else (act.status,)
+        return self._script(
+            _HTTP,
+            url=self._field(act.url),
+            method=act.method,
+            seconds=max(1, int(self._timeout.total_seconds())),
+            headers=[self._joined(name, value) for name, value in act.headers.items()],
+            body=None if act.body is None else self._field(act.body),
+            wanted="|".join(str(int(code)) for code in wanted),
+            contains=self._field(act.contains) if act.contains else None,
+            verify=act.verify,
+        )
+
+    def _joined(self, name: str, value: str) -> Any:
+        filled = self._field(value)
+        return Secret(f"{name}: {filled.value}") if isinstance(filled, Secret) else f"{name}: {filled}"
