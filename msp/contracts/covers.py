@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from msp.contracts.fields import Fields
 
@@ -48,14 +49,26 @@ class Covers:
             and _inside(work, self.work)
         )
 
+    def denies(self, **facts: Any) -> bool:
+        """Return whether these sets, as a deny-list, name the work; an empty deny-list names nothing.
+
+        A fact that is not known is not denied by it: every set that is not empty must name its fact.
+        """
+        asset: Asset | None = facts.get("asset")
+        known = {
+            "services": facts.get("service"),
+            "roles": facts.get("role"),
+            "sites": facts.get("site") or (asset.site if asset else None),
+            "assets": asset.name if asset else None,
+            "asset_classes": asset.kind if asset else None,
+            "work": facts.get("work"),
+        }
+        named = [known[key] in getattr(self, key) for key in KEYS if getattr(self, key)]
+        return bool(named) and all(named)
+
     def holds_asset(self, asset: Asset) -> bool:
         """Return whether the asset is covered; one without a site is in none of the sites listed."""
         return not (self.sites and asset.site is None) and self.holds(asset=asset)
-
-    @property
-    def anything(self) -> bool:
-        """Whether nothing is limited."""
-        return not any((self.services, self.roles, self.sites, self.assets, self.asset_classes, self.work))
 
 
 def parse_covers(fields: Fields | None) -> Covers:
@@ -68,8 +81,7 @@ def parse_covers(fields: Fields | None) -> Covers:
 def asset_covered(asset: Asset, lines: Iterable[tuple[Covers, Covers | None]]) -> bool:
     """Return whether any line covers the asset. A line is (covers, excludes); what it excludes it does not cover."""
     return any(
-        covers.holds_asset(asset)
-        and not (excludes is not None and not excludes.anything and excludes.holds_asset(asset))
+        covers.holds_asset(asset) and not (excludes is not None and excludes.denies(asset=asset))
         for covers, excludes in lines
     )
 

@@ -108,7 +108,7 @@ class Fields:
         return tuple(found)
 
     def objects(self, key: str, allowed: Collection[str] | None = None, default: Any = ()) -> Iterator["Fields"]:
-        """Yield the objects of a list, each named by its place, counted from 1."""
+        """Yield the objects of a list, each named by its place, counted from 1; missing is empty, unless REQUIRED."""
         for number, item in enumerate(self.items(key, default), 1):
             yield Fields(item, f"{self.name(key)} {number}", allowed)
 

@@ -33,6 +33,14 @@ class VatRate:
     rate: Decimal | None
 
 
+@dataclass(frozen=True, slots=True)
+class VatTerms:
+    """How a contract states VAT: one of MODES, and its rates by date of supply."""
+
+    mode: str
+    rates: tuple[VatRate, ...]
+
+
 def parse_rate(value: Any, field: str) -> Decimal | None:
     """Return a rate as a fraction, or None for null.
 
@@ -85,6 +93,16 @@ def per_rate(lines: Sequence[tuple[Decimal, Decimal | None]], digits: int = 2) -
     by_rate = tuple((rate, round_to(product(net, rate), digits)) for rate, net in sums.items())
     taxed = _exclusive(_sum((net for net, _ in lines), digits), _sum((vat for _, vat in by_rate), digits))
     return Taxed(taxed.net, taxed.vat, taxed.gross, by_rate)
+
+
+def tax(lines: Sequence[Decimal], terms: VatTerms, supplied_on: date, digits: int = 2) -> Taxed:
+    """Tax the lines of a bill as its contract says, at the rate of the date of supply."""
+    rate = rate_on(terms.rates, supplied_on)
+    if terms.mode == "inclusive":
+        return inclusive(_sum(lines, digits), rate, digits)
+    if terms.mode == "exclusive_per_rate":
+        return per_rate([(line, rate) for line in lines], digits)
+    return (per_line if terms.mode == "exclusive_per_line" else on_total)(lines, rate, digits)
 
 
 def _exclusive(net: Decimal, vat: Decimal) -> Taxed:
