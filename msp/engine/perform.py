@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TypeVar
 
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -69,9 +70,8 @@ def _run(job: Job) -> None:
     except Exception as error:
         logger.warning("Job %s failed: %s", job.id, error, exc_info=not isinstance(error, MspError))
         what = str(log.redactor.tree(f"{error}" or type(error).__name__))
-        allowed = DATABASE_TRIES if isinstance(error, OperationalError) else _tries(job.handler, error)
-        again = job.tries + 1 < allowed
-        _persist(lambda session: _end(session, job, "retry" if again else "failed", what))
+        pause = _pause(job, error)
+        _persist(lambda session: _end(session, job, "failed" if pause is None else "retry", what, pause))
     else:
         _persist(lambda session: _end(session, job, "done"))
     crashpoints.at("job.ended")
@@ -81,11 +81,17 @@ async def _await(result: object) -> None:
     await result  # type: ignore[misc]  # asyncio.run takes a coroutine, a handler may return any awaitable
 
 
-def _tries(handler: str, error: Exception) -> int:
-    return queues.handler(handler).tries if isinstance(error, MspError) and error.retry else 1
+def _pause(job: Job, error: Exception) -> timedelta | None:
+    """Return how long to wait before the next try, or None if there shall be none."""
+    if isinstance(error, OperationalError):  # the database is away or restarts
+        return queues.backoff(timedelta(seconds=1), job.tries + 1) if job.tries + 1 < DATABASE_TRIES else None
+    if not (isinstance(error, MspError) and error.retry):
+        return None
+    found = queues.handler(job.handler)
+    return queues.backoff(found.pause, job.tries + 1) if job.tries + 1 < found.tries else None
 
 
-def _end(session: Session, known: Job, how: str, what: str = "") -> None:
+def _end(session: Session, known: Job, how: str, what: str = "", pause: timedelta | None = None) -> None:
     """Write down how a round ended; nothing if the job has moved on (a worker taken for dead comes late)."""
     job = session.get(Job, known.id, with_for_update=True)
     if job is None or job.round != known.round or job.state not in ("queued", "cancelled"):
@@ -98,7 +104,7 @@ def _end(session: Session, known: Job, how: str, what: str = "") -> None:
         fail(session, job, "failed", what)
     elif how == "retry":
         job.tries, job.error = job.tries + 1, what
-        queues.again(session, job, utc_now() + queues.backoff(job.tries))
+        queues.again(session, job, utc_now() + (pause or timedelta()))
     else:
         queues.again(session, job)
 

@@ -33,6 +33,7 @@ class Handler:
     name: str
     body: Body
     tries: int  # how often it is begun when it fails with an error that may be retried
+    pause: timedelta  # before the second try; doubled for each further one, up to an hour
     failed: Failed | None
 
 
@@ -43,19 +44,21 @@ class HandBack(Exception):
     """Raised by a handler between two steps when `draining()`: another worker shall go on from here."""
 
 
-def register(name: str, *, tries: int = 1, failed: Failed | None = None) -> Callable[[Body], Body]:
+def register(
+    name: str, *, tries: int = 1, pause: timedelta = timedelta(seconds=5), failed: Failed | None = None
+) -> Callable[[Body], Body]:
     """Register a plain function, sync or async, as what jobs named `name` do; use as a decorator.
 
     The function is given the payload. It may be begun again from its start after a crash, so it keeps its own
     progress in tables and claims every remote effect. tries: how often it is begun altogether when it raises
-    an error with `retry` (waiting 5 s, 10 s, 20 s ... between). failed(session, payload, what): called in the
-    transaction that records a final failure. Registering a name anew replaces it.
+    an error with `retry`, waiting `pause` and then twice as long each time. failed(session, payload, what):
+    called in the transaction that records a final failure. Registering a name anew replaces it.
     """
     if not name or tries < 1:
         raise Misconfigured("A handler needs a name and at least one try.")
 
     def add(body: Body) -> Body:
-        _handlers[name] = Handler(name, body, tries, failed)
+        _handlers[name] = Handler(name, body, tries, pause, failed)
         return body
 
     return add
@@ -157,9 +160,9 @@ def again(session: Session, job: Job, not_before: datetime | None = None) -> Non
     _carry(session, job, not_before)
 
 
-def backoff(tries: int) -> timedelta:
-    """Return how long to wait after the given number of failures: 5 s doubling up to an hour."""
-    return timedelta(seconds=min(5 * 2 ** min(tries - 1, 20), 3600))
+def backoff(pause: timedelta, tries: int) -> timedelta:
+    """Return how long to wait after the given number of failures: `pause`, doubling up to an hour."""
+    return min(pause * (1 << min(tries - 1, 20)), timedelta(hours=1))
 
 
 def _job(session: Session, job_id: str) -> Job:
