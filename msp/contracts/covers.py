@@ -1,8 +1,7 @@
 """What a contract line covers: which services, sites and assets, who works and how. Pure."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from msp.contracts.fields import Fields
 
@@ -30,45 +29,37 @@ class Covers:
     asset_classes: frozenset[str] = frozenset()
     work: frozenset[str] = frozenset()  # "remote", "onsite"
 
-    def holds(
-        self,
-        *,
-        service: str | None = None,
-        role: str | None = None,
-        site: str | None = None,
-        asset: Asset | None = None,
-        work: str | None = None,
-    ) -> bool:
-        """Return whether work on these is inside. What is not known (None) limits nothing."""
-        return (
-            _inside(service, self.services)
-            and _inside(role, self.roles)
-            and _inside(site or (asset.site if asset else None), self.sites)
-            and _inside(asset.name if asset else None, self.assets)
-            and _inside(asset.kind if asset else None, self.asset_classes)
-            and _inside(work, self.work)
+    def holds(self, facts: "Facts") -> bool:
+        """Return whether such work is inside. What is not known limits nothing."""
+        return all(known is None or known in names for known, names in self._pairs(facts))
+
+    def denies(self, facts: "Facts") -> bool:
+        """Return whether these sets, as a deny-list, name such work: each must name its fact; an empty list none."""
+        pairs = self._pairs(facts)
+        return bool(pairs) and all(known in names for known, names in pairs)
+
+    def _pairs(self, facts: "Facts") -> list[tuple[str | None, frozenset[str]]]:
+        pairs = (
+            (facts.service, self.services),
+            (facts.role, self.roles),
+            (facts.site, self.sites),
+            (facts.asset, self.assets),
+            (facts.asset_class, self.asset_classes),
+            (facts.work, self.work),
         )
+        return [pair for pair in pairs if pair[1]]
 
-    def denies(self, **facts: Any) -> bool:
-        """Return whether these sets, as a deny-list, name the work; an empty deny-list names nothing.
 
-        A fact that is not known is not denied by it: every set that is not empty must name its fact.
-        """
-        asset: Asset | None = facts.get("asset")
-        known = {
-            "services": facts.get("service"),
-            "roles": facts.get("role"),
-            "sites": facts.get("site") or (asset.site if asset else None),
-            "assets": asset.name if asset else None,
-            "asset_classes": asset.kind if asset else None,
-            "work": facts.get("work"),
-        }
-        named = [known[key] in getattr(self, key) for key in KEYS if getattr(self, key)]
-        return bool(named) and all(named)
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of some work: names, None where unknown. work: "remote" or "onsite"."""
 
-    def holds_asset(self, asset: Asset) -> bool:
-        """Return whether the asset is covered; one without a site is in none of the sites listed."""
-        return not (self.sites and asset.site is None) and self.holds(asset=asset)
+    service: str | None = None
+    role: str | None = None
+    site: str | None = None
+    asset: str | None = None
+    asset_class: str | None = None
+    work: str | None = None
 
 
 def parse_covers(fields: Fields | None) -> Covers:
@@ -79,12 +70,14 @@ def parse_covers(fields: Fields | None) -> Covers:
 
 
 def asset_covered(asset: Asset, lines: Iterable[tuple[Covers, Covers | None]]) -> bool:
-    """Return whether any line covers the asset. A line is (covers, excludes); what it excludes it does not cover."""
+    """Return whether any line covers the asset. A line is (covers, excludes); what it excludes it does not cover.
+
+    An asset without a site stands in none of the sites that a line lists.
+    """
+    facts = Facts(site=asset.site, asset=asset.name, asset_class=asset.kind)
     return any(
-        covers.holds_asset(asset) and not (excludes is not None and excludes.denies(asset=asset))
+        covers.holds(facts)
+        and not (covers.sites and asset.site is None)
+        and not (excludes is not None and excludes.denies(facts))
         for covers, excludes in lines
     )
-
-
-def _inside(value: str | None, names: Collection[str]) -> bool:
-    return value is None or not names or value in names

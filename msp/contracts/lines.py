@@ -64,6 +64,12 @@ class Line:
     vat: VatTerms | None = None
     policy: Mapping[str, Any] = field(default_factory=dict)  # targets and pauses, as the clock rules read them
 
+    @property
+    def targets(self) -> Mapping[str, Mapping[str, Any]]:
+        """Minutes of covered time by priority and milestone, as agreed; empty where no times are promised."""
+        found: Mapping[str, Mapping[str, Any]] = self.policy.get("targets", {})
+        return found
+
     def time_rate(self) -> TimeRate | None:
         """Return how ordinary time is priced, or None where the line bills no time."""
         return self._rate("rate")

@@ -150,6 +150,7 @@ class BillingEntry(Model):
     id: Mapped[int] = mapped_column(primary_key=True)
     client_id: Mapped[int] = mapped_column(ForeignKey("client.id"))
     contract_version_id: Mapped[int] = mapped_column(ForeignKey("contract_version.id"))  # in force when it was worked
+    contract_line: Mapped[str | None]  # id of the line that took it
     ticket_id: Mapped[int | None] = mapped_column(ForeignKey("ticket.id"), index=True)
     run_id: Mapped[int | None] = mapped_column(ForeignKey("run.id"))
     appointment_id: Mapped[int | None] = mapped_column(ForeignKey("appointment.id"))

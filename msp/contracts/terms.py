@@ -19,7 +19,7 @@ from msp.contracts import clauses as by_clause
 from msp.contracts import lines as by_line
 from msp.contracts.calendar import parse as parse_calendar
 from msp.contracts.clauses import BreakGlass, Clause, Decision, parse_clause
-from msp.contracts.covers import Asset
+from msp.contracts.covers import Asset, Facts
 from msp.contracts.fields import REQUIRED, Fields, parse_zone, unique
 from msp.contracts.lines import Line, parse_line, parse_vat
 from msp.contracts.money import minor_units
@@ -56,24 +56,6 @@ class Terms:
         """Return the line of an id, or None."""
         return next((line for line in self.lines if line.id == line_id), None)
 
-    def line_for(
-        self,
-        *,
-        service: str | None = None,
-        role: str | None = None,
-        asset: Asset | None = None,
-        site: str | None = None,
-        work: str | None = None,
-    ) -> Line | None:
-        """Return the first line that covers the work and does not exclude it, else the first for time and materials.
-
-        work: "remote" or "onsite". A fact that is not known (None) limits nothing. None if no line takes it.
-        """
-        facts: dict[str, Any] = {"service": service, "role": role, "asset": asset, "site": site, "work": work}
-        allowed = [line for line in self.lines if not (line.excludes and line.excludes.denies(**facts))]
-        covering = (line for line in allowed if line.covers.holds(**facts))
-        return next(covering, None) or next((line for line in allowed if line.kind == "t_and_m"), None)
-
     def decide(
         self,
         *,
@@ -97,6 +79,26 @@ class Terms:
             lines=[(line.covers, line.excludes) for line in self.lines],
             break_glass=break_glass,
         )
+
+
+def line_for(
+    terms: Terms,
+    *,
+    service: str | None = None,
+    role: str | None = None,
+    site: str | None = None,
+    asset: str | None = None,
+    asset_class: str | None = None,
+    work: str | None = None,
+) -> Line | None:
+    """Return the first line that covers the work and does not exclude it, else the first for time and materials.
+
+    All are names; work is "remote" or "onsite". What is not known (None) limits nothing. None if no line takes it.
+    """
+    facts = Facts(service, role, site, asset, asset_class, work)
+    allowed = [line for line in terms.lines if not (line.excludes and line.excludes.denies(facts))]
+    covering = (line for line in allowed if line.covers.holds(facts))
+    return next(covering, None) or next((line for line in allowed if line.kind == "t_and_m"), None)
 
 
 def parse(document: Any) -> Terms:
