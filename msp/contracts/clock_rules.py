@@ -109,7 +109,7 @@ class _Case:
         priority = self.priority_at(start)
         row = self.policy.targets[priority]
         goal = row.of(name)
-        changes = [Change(to_instant(began), priority, goal, goal, row.clause)]
+        changes = [Change(to_instant(began), priority, goal, goal, row.clause or self.policy.clause)]
         for moment, new in self.priorities:
             if moment <= start or new == priority or (met is not None and moment > met):
                 continue
@@ -123,7 +123,7 @@ class _Case:
             else:
                 goal = target if goal is None else max(goal, target)
             priority = new
-            changes.append(Change(to_instant(moment[0]), new, target, goal, row.clause))
+            changes.append(Change(to_instant(moment[0]), new, target, goal, row.clause or self.policy.clause))
         return goal, tuple(changes)
 
 

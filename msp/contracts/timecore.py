@@ -132,6 +132,14 @@ class CoveredTime:
                     return
             raise _never(f"anything after {printed(start)}")
 
+    def between(self, start: int, end: int) -> list[Span]:
+        """Return the open spans from `start` to `end`, in order."""
+        if end <= start:
+            return []
+        table = self._covering(start, end)
+        rows = range(bisect_right(table.ends, start), bisect_left(table.starts, end))
+        return [(max(table.starts[at], start), min(table.ends[at], end)) for at in rows]
+
     def warn_before(self, start: int, seconds: int, warn: int) -> int:
         """Return when to warn `warn` open seconds before the deadline; `start` if there is no such time."""
         _require_positive(seconds)
