@@ -1,1 +1,1 @@
-"""The web: staff pages, client portal and API."""
+"""The web pages: a Flask application over the rooms of `msp`."""

@@ -1,0 +1,86 @@
+"""One seeded installation for all page tests, and browsers of every role that are already logged in."""
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import seed
+
+from msp import db
+from msp.settings import Settings
+from msp_web.app import create_app
+
+
+class Browser(FlaskClient):
+    """A client that sends the token of the page it last saw, as a browser does."""
+
+    token = ""
+
+    def open(self, *args, **kwargs):  # type: ignore[no-untyped-def]
+        answer = super().open(*args, **kwargs)
+        if answer.mimetype == "text/html" and (found := re.search(r'name="csrf-token" content="([^"]+)"', answer.text)):
+            self.token = found[1]
+        return answer
+
+    def send(self, path: str, **form: object):  # type: ignore[no-untyped-def]
+        """Post a form with the token."""
+        if not self.token:
+            self.get("/account", follow_redirects=True)
+        return self.post(path, data={"csrf_token": self.token, **form})
+
+
+@pytest.fixture(scope="session")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return seed.prepare(tmp_path_factory.mktemp("web"), rate_limit="1000 per minute")
+
+
+@pytest.fixture(scope="session")
+def ids(settings: Settings) -> dict[str, dict[str, int]]:
+    db.use(settings.database_url)
+    with db.begin() as session:
+        return seed.fill(session)
+
+
+@pytest.fixture(scope="session")
+def application(settings: Settings, ids: dict[str, dict[str, int]]) -> Flask:
+    app = create_app(settings)
+    app.config["PROPAGATE_EXCEPTIONS"] = True
+    app.test_client_class = Browser
+    return app
+
+
+@pytest.fixture
+def app(application: Flask, settings: Settings) -> Iterator[Flask]:
+    db.use(settings.database_url)  # another test may have put its own database in use
+    yield application
+
+
+@pytest.fixture
+def log_in(app: Flask, known: dict[str, str]) -> Callable[[str], Browser]:
+    """Return a browser that is logged in; each person logs in once and is remembered by the session cookie."""
+
+    def logged_in(email: str) -> Browser:
+        browser = app.test_client()
+        if email not in known:
+            browser.get("/log-in")
+            answer = browser.send("/log-in", email=email, password=seed.PASSWORD)
+            assert answer.status_code == 302, answer.text
+            cookie = browser.get_cookie("msp_session")
+            assert cookie is not None
+            known[email] = cookie.value
+        browser.set_cookie("msp_session", known[email])
+        return browser  # type: ignore[return-value]
+
+    return logged_in
+
+
+@pytest.fixture(scope="session")
+def known() -> dict[str, str]:
+    return {}

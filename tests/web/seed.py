@@ -1,0 +1,231 @@
+"""Two clients with everything that a page can show, for tests and screenshots. Stored through the rooms' functions."""
+
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from msp import db, evidence, events, vault
+from msp.assets import inventory
+from msp.backup.models import BackupPlan, RestoreTest
+from msp.clock import utc_now
+from msp.contracts import terms
+from msp.contracts.models import Client, Contact, Contract, ContractVersion, HourBlock, Site
+from msp.desk.models import Ticket
+from msp.dispatch.models import Appointment, Technician, WorkOrder
+from msp.migrations import import_models
+from msp.people import users
+from msp.people.models import Grant
+from msp.remote.models import Approval, Run, RunHost, StepResult
+from msp.settings import Settings
+
+PASSWORD = "correct horse battery"
+STAFF = {
+    "admin@provider.example": ["admin"],
+    "tech@provider.example": ["technician"],
+    "dispatch@provider.example": ["dispatcher"],
+    "manager@provider.example": ["account manager"],
+}
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 42 + "E="
+
+TERMS: dict[str, Any] = {
+    "currency": "EUR",
+    "zone": "Europe/Berlin",
+    "calendars": {
+        "office": {
+            "tz": "Europe/Berlin",
+            "week": {day: [["08:00", "17:30"]] for day in ("mon", "tue", "wed", "thu", "fri")},
+            "holidays": ["2026-12-25", "2026-12-26"],
+        }
+    },
+    "lines": [
+        {
+            "id": "L1",
+            "kind": "block_hours",
+            "name": "Servers",
+            "calendar": "office",
+            "overage_rate": "95.00",
+            "targets": {
+                "P1": {"first_response": 30, "next_reply": 60, "resolution": 240},
+                "P2": {"first_response": 60, "next_reply": 120, "resolution": 480},
+                "P3": {"first_response": 240, "next_reply": 480, "resolution": 1440},
+            },
+        }
+    ],
+    "clauses": [
+        {
+            "id": "4.1",
+            "text": "Looking at servers is always allowed.",
+            "text_ru": "Смотреть состояние серверов разрешено всегда.",
+            "action_classes": ["read"],
+            "effect": "allow",
+        },
+        {
+            "id": "4.2",
+            "text": "Changes are made at night without asking, by day the client's approver is asked.",
+            "text_ru": "Изменения вносятся ночью без запроса, днём — с согласования клиента.",
+            "action_classes": ["change"],
+            "effect": "allow",
+            "windows": [{"days": ["mon", "tue", "wed", "thu", "fri"], "from": "20:00", "to": "05:00"}],
+            "outside": "ask",
+        },
+        {
+            "id": "4.3",
+            "text": "Nothing that interrupts service happens without an amendment.",
+            "text_ru": "Действия с остановкой сервиса — только по дополнительному соглашению.",
+            "action_classes": ["disruptive"],
+            "effect": "refuse",
+        },
+    ],
+    "restore": {"proof_every_s": 604800, "rto_s": 7200},
+}
+
+
+def prepare(folder: Path, **changes: Any) -> Settings:
+    """Return the settings of a new, empty installation in `folder`, with its database in use."""
+    settings = Settings(data=folder, **changes)
+    vault.create_key_file(settings.key_path)
+    import_models()
+    db.Model.metadata.create_all(db.use(settings.database_url).engine)
+    return settings
+
+
+def fill(session: Session) -> dict[str, dict[str, int]]:
+    """Store everything and return, for each client's key, the ids of its things by parameter name."""
+    for email, roles in STAFF.items():
+        users.add(session, email=email, name=email.split("@")[0].title(), password=PASSWORD, roles=roles, by="seed")
+    ids = {key: fill_client(session, key, name) for key, name in (("alfa", "Alfa Foods"), ("bravo", "Bravo Steel"))}
+    limited = users.add(
+        session,
+        email="limited@provider.example",
+        name="Limited",
+        password=PASSWORD,
+        roles=["technician", "dispatcher", "account manager", "admin"],
+        by="seed",
+    )
+    session.add(Grant(user_id=limited.id, client_id=ids["alfa"]["client_id"]))
+    return ids
+
+
+def fill_client(session: Session, key: str, name: str) -> dict[str, int]:
+    """Store one client and return the id of one thing of each kind."""
+    now = utc_now()
+    client = Client(key=key, name=name, time_zone="Europe/Berlin")
+    session.add(client)
+    session.flush()
+    site = Site(client_id=client.id, name="Berlin", address="Teststraße 1", latitude=52.5, longitude=13.4)
+    contact = Contact(client_id=client.id, name="Clara", email=f"clara@{key}.example", approves=True)
+    contract = Contract(
+        client_id=client.id,
+        reference=f"MSP-{key.upper()}-1",
+        title="Care of servers",
+        kind="block_hours",
+        currency="EUR",
+        starts_on=date(2026, 1, 1),
+        ends_on=None,
+    )
+    session.add_all((site, contact, contract))
+    session.flush()
+    versions = []
+    for number, changes in enumerate(({}, {"restore": {"proof_every_s": 86400, "rto_s": 3600}}), 1):
+        document = {**TERMS, **changes}
+        versions.append(
+            ContractVersion(
+                contract_id=contract.id,
+                number=number,
+                effective_at=now - timedelta(days=90 - number),
+                terms=document,
+                digest=terms.digest(document),
+                created_by="seed",
+            )
+        )
+    session.add_all(versions)
+    block = HourBlock(
+        contract_id=contract.id, purchased_on=date(2026, 10, 1), expires_on=None, minutes=2400, balance_minutes=1330
+    )
+    session.add(block)
+    session.flush()
+    items = {}
+    for item, kind, critical in (
+        ("hv1", "server", 1), ("srv-fs1", "server", 2), ("srv-db1", "server", 1), ("erp-db", "database", 1),
+        ("erp", "service", 1), ("sw-core", "network", 1), ("prn-2", "printer", 4),
+    ):  # fmt: skip
+        items[item] = inventory.add(
+            session, client_id=client.id, name=f"{key}-{item}", kind=kind, by="seed", address=f"{item}.{key}.example",
+            criticality=critical, site_id=site.id, facts={"os": "Debian 12"} if kind == "server" else {},
+            transport="network" if kind == "network" else "ssh",
+        )  # fmt: skip
+    for source, how, target in (
+        ("srv-fs1", "runs_on", "hv1"), ("srv-db1", "runs_on", "hv1"), ("erp-db", "runs_on", "srv-db1"),
+        ("erp", "depends_on", "erp-db"), ("prn-2", "monitored_by", "srv-fs1"), ("hv1", "connects_through", "sw-core"),
+    ):  # fmt: skip
+        inventory.relate(session, items[source], how, items[target])
+    host_key = inventory.pin(session, items["srv-fs1"], KEY, by="seed")
+    person = None
+    for email, roles in ((f"user@{key}.example", ["client user"]), (f"boss@{key}.example", ["client approver"])):
+        person = users.add(
+            session, email=email, name=email, password=PASSWORD, roles=roles, by="seed", client_id=client.id
+        )
+    assert person is not None
+    ticket = Ticket(
+        client_id=client.id, site_id=site.id, asset_id=items["srv-fs1"].id, kind="incident", priority="P2",
+        contract_version_id=versions[-1].id, subject=f"Disk full on {key}-srv-fs1", opened_at=now - timedelta(hours=1),
+        resolution_due_at=now + timedelta(hours=2, minutes=14), next_due_at=now + timedelta(hours=2, minutes=14),
+    )  # fmt: skip
+    session.add(ticket)
+    session.flush()
+    run = Run(
+        client_id=client.id, ticket_id=ticket.id, playbook="linux/free-disk-space", playbook_version="1", digest="0" * 64,
+        document="{}", action_class="change", actor="tech@provider.example", state="awaiting_approval",
+        requested_at=now, contract_version_id=versions[-1].id,
+    )  # fmt: skip
+    session.add(run)
+    session.flush()
+    host = RunHost(run_id=run.id, asset_id=items["srv-fs1"].id, name=f"{key}-srv-fs1", position=0, outcome="ok")
+    approval = Approval(
+        run_id=run.id, digest="0" * 64, rule="client_approver", requested_at=now, expires_at=now + timedelta(hours=20)
+    )
+    session.add_all((host, approval))
+    session.flush()
+    step = StepResult(
+        run_id=run.id, run_host_id=host.id, step=1, phase="do", name="df", outcome="ok", started_at=now, finished_at=now
+    )
+    plan = BackupPlan(
+        client_id=client.id, asset_id=items["srv-fs1"].id, name=f"{key} files nightly", engine="restic", case={},
+        cron="0 3 * * *", time_zone="Europe/Berlin", proof_every=timedelta(days=7), created_at=now,
+    )  # fmt: skip
+    unproven = BackupPlan(
+        client_id=client.id, name=f"{key} ERP database", engine="pg_dump", case={}, cron="0 4 * * *",
+        time_zone="Europe/Berlin", proof_every=timedelta(days=7), created_at=now,
+    )  # fmt: skip
+    session.add_all((step, plan, unproven))
+    session.flush()
+    test = RestoreTest(
+        plan_id=plan.id, started_at=now - timedelta(days=2), finished_at=now - timedelta(days=2), verdict="pass",
+        highest_rung=5, rto=timedelta(minutes=12),
+    )  # fmt: skip
+    technician = Technician(name=f"Anna {key}", skills={"linux": 3})
+    order = WorkOrder(
+        client_id=client.id, site_id=site.id, ticket_id=ticket.id, summary="Replace disk 2", duration=timedelta(hours=1),
+        created_at=now, due_at=now + timedelta(hours=6),
+    )  # fmt: skip
+    session.add_all((test, technician, order))
+    session.flush()
+    visit = Appointment(
+        work_order_id=order.id, technician_id=technician.id, starts_at=now + timedelta(hours=3),
+        ends_at=now + timedelta(hours=4), state="confirmed",
+    )  # fmt: skip
+    session.add(visit)
+    session.flush()
+    vaulted = evidence.record(session, "run.requested", actor="seed", subject=("run", run.id), client_id=client.id)
+    event = events.record(session, f"ticket:{ticket.id}", "ticket.changed", client_id=client.id, data={"secretive": key})
+    session.flush()
+    return {
+        "client_id": client.id, "chain": client.id, "site_id": site.id, "contact_id": contact.id,
+        "contract_id": contract.id, "version_id": versions[-1].id, "asset_id": items["srv-fs1"].id,
+        "host_key_id": host_key.id, "user_id": person.id, "ticket_id": ticket.id, "run_id": run.id,
+        "run_host_id": host.id, "host_id": host.id, "approval_id": approval.id, "step_id": step.id, "plan_id": plan.id,
+        "test_id": test.id, "work_order_id": order.id, "appointment_id": visit.id, "visit_id": visit.id,
+        "evidence_id": vaulted.id, "event_id": event.id, "block_id": block.id,
+    }  # fmt: skip

@@ -1,0 +1,74 @@
+"""The Flask application: rooms of pages, each a blueprint in `views/`, on one shell of log-in, errors and words."""
+
+import importlib
+
+from flask import Flask, current_app, g
+from flask_babel import gettext
+from sqlalchemy import func, select
+
+from msp import db, events
+from msp.migrations import import_models
+from msp.settings import Settings
+from msp_web import access, filters, language, problem, security
+from msp_web.unit import read_only
+
+#: Every room of pages; `views/<room>.py` holds its blueprint as `bp`, `templates/<room>/` its pages.
+ROOMS = ("auth", "assets", "contracts", "portal", "admin", "evidence", "live", "health")
+
+
+def navigation() -> list[tuple[str, str, str, str]]:
+    """Return (endpoint, icon, words, key) of the staff menu entries that the asking person may open."""
+    entries = (
+        ("desk.queue", "list-check", gettext("My queue"), "q"),
+        ("runs.index", "terminal-2", gettext("Runs"), "r"),
+        ("dispatch.board", "layout-board", gettext("Dispatch board"), "b"),
+        ("backups.board", "shield-check", gettext("Proof board"), "p"),
+        ("assets.index", "server", gettext("Configuration items"), "i"),
+        ("contracts.index", "file-certificate", gettext("Contracts"), "c"),
+        ("evidence.index", "fingerprint", gettext("Evidence"), "e"),
+        ("admin.index", "settings", gettext("Administration"), "s"),
+    )
+    return [entry for entry in entries if _open_to_asker(entry[0])]
+
+
+def _open_to_asker(endpoint: str) -> bool:
+    view = current_app.view_functions.get(endpoint)
+    mark = getattr(view, "access", None)
+    return isinstance(mark, access.Mark) and (mark.right is None or access.can(mark.right))
+
+
+def last_event() -> int:
+    """Return the id of the newest event, so that an open page can ask for everything after it."""
+    if "last_event" not in g:
+        with read_only() as session:
+            g.last_event = session.scalar(select(func.max(events.Event.id))) or 0
+    return int(g.last_event)
+
+
+def create_app(settings: Settings) -> Flask:
+    """Return the application over the database of `settings`, which is put in use.
+
+    Raises Misconfigured for a missing key file, RuntimeError for a view that does not say who may open it.
+    """
+    import_models()
+    db.use(settings.database_url)
+    app = Flask(__name__)
+    app.config.update(MSP_SETTINGS=settings, SEND_FILE_MAX_AGE_DEFAULT=31536000, TEMPLATES_AUTO_RELOAD=False)
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    language.install(app, settings.language)
+    filters.install(app)
+    security.install(app, settings)
+    problem.install(app)
+    for room in ROOMS:
+        app.register_blueprint(importlib.import_module(f"msp_web.views.{room}").bp)
+    app.context_processor(
+        lambda: {
+            "actor": access.current_actor(),
+            "can": access.can,
+            "navigation": navigation,
+            "last_event": last_event,
+            "known_endpoints": lambda: current_app.view_functions,
+        }
+    )
+    access.check_marks(app)
+    return app

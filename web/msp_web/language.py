@@ -1,0 +1,43 @@
+"""Languages and time zones of pages: the viewer's own, a cookie before log-in, then the installation's."""
+
+from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
+
+from flask import Flask, current_app, request
+from flask_babel import Babel, get_locale
+
+from msp_web.access import current_actor
+
+LANGUAGES = {"en": "English", "ru": "Русский"}
+COOKIE = "language"
+#: The library of the log-in names its catalogue by country; gettext finds our plain `ru` from there too.
+LOCALES = {"en": "en", "ru": "ru_RU"}
+
+
+def language() -> str:
+    """Return the language of this request, `en` or `ru`."""
+    asking = current_actor()
+    chosen = asking.language if asking else request.cookies.get(COOKIE, current_app.config["MSP_LANGUAGE"])
+    return chosen if chosen in LANGUAGES else "en"
+
+
+def zone() -> ZoneInfo:
+    """Return the time zone of the viewer."""
+    asking = current_actor()
+    return ZoneInfo(asking.time_zone if asking and asking.time_zone in available_timezones() else "UTC")
+
+
+def zones() -> list[str]:
+    """Return the names of every time zone that a person may choose."""
+    return sorted(name for name in available_timezones() if "/" in name or name == "UTC")
+
+
+def install(app: Flask, default: str) -> None:
+    """Give the application its catalogues."""
+    app.config.update(MSP_LANGUAGE=default, BABEL_TRANSLATION_DIRECTORIES="translations")
+    Babel(app, locale_selector=lambda: LOCALES[language()], timezone_selector=lambda: str(zone()))
+
+    @app.context_processor
+    def names() -> dict[str, Any]:
+        locale = get_locale()
+        return {"language": locale.language if locale else "en", "languages": LANGUAGES}

@@ -1,0 +1,1 @@
+"""One module a room of pages; each holds its blueprint as `bp`."""
