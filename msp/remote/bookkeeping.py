@@ -24,6 +24,7 @@ class Bookkeeper:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._failed: BaseException | None = None
+        self._writing = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         if self._ledger.blocking:
@@ -43,8 +44,10 @@ class Bookkeeper:
         if self._failed:
             raise self._failed
         if not self._ledger.blocking:
-            return self._ledger.write((), (), (key,))[key]
-        future = self._claims[key] = asyncio.get_running_loop().create_future()
+            verdict: Verdict = self._ledger.write((), (), (key,))[key]
+            return verdict
+        future: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        self._claims[key] = future
         self._wake.set()
         return await future
 
@@ -88,19 +91,20 @@ class Bookkeeper:
 
     async def _flush(self) -> None:
         """Write everything there is; entries that come meanwhile wait for the next turn."""
-        if not (self._records or self._ends or self._claims):
-            return
-        records, self._records = self._records, []
-        ends, self._ends = self._ends, []
-        claims, self._claims = self._claims, {}
-        try:
-            verdicts = await asyncio.to_thread(self._ledger.write, records, ends, list(claims))
-        except BaseException as error:  # noqa: BLE001  handed to every host that waits
-            self._failed = error
-            for future in claims.values():
+        async with self._writing:
+            if not (self._records or self._ends or self._claims):
+                return
+            records, self._records = self._records, []
+            ends, self._ends = self._ends, []
+            claims, self._claims = self._claims, {}
+            try:
+                verdicts = await asyncio.to_thread(self._ledger.write, records, ends, list(claims))
+            except BaseException as error:  # noqa: BLE001  handed to every host that waits
+                self._failed = error
+                for future in claims.values():
+                    if not future.done():
+                        future.set_exception(error)
+                return
+            for key, future in claims.items():
                 if not future.done():
-                    future.set_exception(error)
-            return
-        for key, future in claims.items():
-            if not future.done():
-                future.set_result(verdicts[key])
+                    future.set_result(verdicts[key])

@@ -1,0 +1,288 @@
+"""Lists of hosts for ad-hoc runs: our own lines, an Ansible inventory (INI or YAML), or an OpenSSH configuration.
+
+Our lines: `name address port user key=/path hostkey=/path|"ssh-ed25519 AAAA..."`; `#` begins a comment. Further words:
+transport=, platform=, kind=, password=REFERENCE. A path is taken from the folder of the list.
+"""
+
+import configparser
+import re
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from msp.errors import Misconfigured
+from msp.remote.target import Credential, Target
+from msp.vault import Secret
+
+_KEY = re.compile(r"((?:ssh-|ecdsa-sha2-|sk-)\S+)\s+(AAAA[A-Za-z0-9+/=]+)")
+_WORDS = ("key", "hostkey", "password", "transport", "platform", "kind", "port", "user", "address")
+
+
+def host_keys(text: str) -> tuple[str, ...]:
+    """Return the public keys in a text, whatever stands around them (.pub file, known_hosts line)."""
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith(("#", "@revoked"))]
+    return tuple(dict.fromkeys(f"{found[1]} {found[2]}" for line in lines for found in _KEY.finditer(line)))
+
+
+def read_hosts(path: Path, *, secret: Callable[[str], Secret]) -> list[Target]:
+    """Return the hosts of our own list. Raises Misconfigured with the line that cannot be read."""
+    targets: dict[str, Target] = {}
+    for number, line in enumerate(_text(path).splitlines(), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        try:
+            target = _host(line, path.parent, secret)
+        except ValueError as error:
+            raise Misconfigured(
+                f"{path}:{number}: {error}.", advice="Write: name address port user key=/path hostkey=/path."
+            ) from error
+        if target.name in targets:
+            raise Misconfigured(f"{path}:{number}: host {target.name} stands here twice.", advice="Name it once.")
+        targets[target.name] = target
+    return _some(list(targets.values()), path)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8-sig")
+    except OSError as error:
+        raise Misconfigured(f"{path} cannot be read: {error.strerror}.", advice="Name a list of hosts.") from error
+    except UnicodeDecodeError as error:
+        raise Misconfigured(f"{path} is not UTF-8 text.", advice="Name a list of hosts.") from error
+
+
+def _some(targets: list[Target], path: Path) -> list[Target]:
+    if not targets:
+        raise Misconfigured(f"{path} names no host.", advice="Write: name address port user key=/path hostkey=/path.")
+    return targets
+
+
+def _host(line: str, folder: Path, secret: Callable[[str], Secret]) -> Target:
+    words = shlex.split(line, comments=True)
+    plain: list[str] = []
+    given: dict[str, str] = {}
+    last = ""
+    for word in words:
+        name, equals, value = word.partition("=")
+        if equals and name in _WORDS:
+            given[name], last = value, name
+        elif last == "hostkey" and word.startswith("AAAA"):  # an unquoted key: two words, perhaps a comment
+            given["hostkey"] += f" {word}"
+        elif last:
+            if not given.get("hostkey", "").count(" "):
+                raise ValueError(f"{word!r} is not understood")
+        else:
+            plain.append(word)
+    if len(plain) > 4:
+        raise ValueError(f"{plain[4]!r} is not understood")
+    name, address, port, user = (plain + [""] * 4)[:4]
+    if not name:
+        raise ValueError("the name is missing")
+    return _target(
+        name,
+        {"address": address, "port": port, "user": user} | {key: value for key, value in given.items() if value},
+        folder,
+        secret,
+    )
+
+
+def _target(name: str, given: Mapping[str, str], folder: Path, secret: Callable[[str], Secret]) -> Target:
+    port = given.get("port") or "22"
+    if not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValueError(f"port {port!r} is not a port number")
+    pins: tuple[str, ...] = ()
+    if hostkey := given.get("hostkey"):
+        pins = host_keys(hostkey)
+        if not pins:
+            path = folder / Path(hostkey).expanduser()
+            try:
+                pins = host_keys(path.read_text("utf-8", "replace"))
+            except OSError as error:
+                raise ValueError(f"the host key file {path} cannot be read: {error.strerror}") from error
+            if not pins:
+                raise ValueError(f"{path} holds no public key")
+    password = given.get("password")
+    return Target(
+        name=name,
+        address=given.get("address") or name,
+        port=int(port),
+        credential=Credential(
+            user=given.get("user") or "root",
+            key_file=folder / Path(given["key"]).expanduser() if given.get("key") else None,
+            password=secret(password) if password else None,
+        ),
+        host_keys=pins,
+        transport=given.get("transport") or "ssh",
+        platform=given.get("platform") or "linux",
+        kind=given.get("kind") or "server",
+    )
+
+
+def read_inventory(path: Path, *, secret: Callable[[str], Secret], known_hosts: Path | None = None) -> list[Target]:
+    """Return the hosts of an Ansible inventory or an OpenSSH configuration; the content tells which it is.
+
+    known_hosts: an OpenSSH known_hosts file that pins the hosts for which the list itself holds no key.
+    """
+    text = _text(path)
+    try:
+        if path.suffix in (".yml", ".yaml"):
+            entries = dict(_from_yaml(text))
+        elif re.search(r"(?mi)^\s*host\s+\S", text) and "[" not in text.split("\n", 1)[0]:
+            entries, known = _from_ssh_config(text)
+            known_hosts = known_hosts or known
+        else:
+            entries = dict(_from_ini(text))
+        targets = [_target(name, given, path.parent, secret) for name, given in entries.items()]
+    except (ValueError, configparser.Error) as error:
+        raise Misconfigured(f"{path}: {error}.", advice="Give an Ansible inventory or an OpenSSH config.") from error
+    if known_hosts and known_hosts.exists():
+        targets = list(_pinned(targets, known_hosts))
+    return _some(targets, path)
+
+
+_ANSIBLE = {
+    "ansible_host": "address",
+    "ansible_ssh_host": "address",
+    "ansible_port": "port",
+    "ansible_ssh_port": "port",
+    "ansible_user": "user",
+    "ansible_ssh_user": "user",
+    "ansible_ssh_private_key_file": "key",
+    "ansible_private_key_file": "key",
+    "msp_host_key": "hostkey",
+    "msp_platform": "platform",
+    "msp_kind": "kind",
+}
+
+
+def _ansible(variables: Mapping[str, Any]) -> dict[str, str]:
+    given = {_ANSIBLE[name]: str(value) for name, value in variables.items() if name in _ANSIBLE}
+    if variables.get("ansible_connection") == "local":
+        given["transport"] = "local"
+    return given
+
+
+def _expanded(pattern: str) -> Iterator[str]:
+    """Yield the names of `web[01:20].example`."""
+    found = re.search(r"\[(\d+):(\d+)\]", pattern)
+    if not found:
+        yield pattern
+        return
+    for number in range(int(found[1]), int(found[2]) + 1):
+        name = f"{pattern[: found.start()]}{number:0{len(found[1])}d}{pattern[found.end() :]}"
+        yield from _expanded(name)
+
+
+def _from_ini(text: str) -> Iterator[tuple[str, dict[str, str]]]:
+    hosts: dict[str, dict[str, str]] = {}
+    groups: dict[str, set[str]] = {"all": set()}
+    variables: dict[str, dict[str, str]] = {}
+    children: dict[str, set[str]] = {}
+    section, kind = "ungrouped", ""
+    for line in text.splitlines():
+        line = line.strip()
+        if not line or line[0] in "#;":
+            continue
+        if line.startswith("["):
+            section, _, kind = line.strip("[]").partition(":")
+        elif kind == "vars":
+            name, _, value = line.partition("=")
+            variables.setdefault(section, {})[name.strip()] = value.strip().strip("'\"")
+        elif kind == "children":
+            children.setdefault(section, set()).add(line)
+        else:
+            pattern, *words = shlex.split(line, comments=True)
+            for name in _expanded(pattern):
+                hosts.setdefault(name, {}).update(word.split("=", 1) for word in words if "=" in word)
+                groups.setdefault(section, set()).add(name)
+                groups["all"].add(name)
+
+    def members(group: str, seen: frozenset[str] = frozenset()) -> set[str]:
+        below = children.get(group, set()) - seen
+        return groups.get(group, set()).union(*(members(child, seen | {group}) for child in below))
+
+    inherited: dict[str, dict[str, str]] = {name: {} for name in hosts}
+    for group in sorted(variables, key=lambda name: (name != "all", -len(members(name)))):
+        for name in members(group):
+            inherited[name].update(variables[group])
+    for name, own in hosts.items():
+        yield name, _ansible(inherited[name] | own)
+
+
+def _from_yaml(text: str) -> Iterator[tuple[str, dict[str, str]]]:
+    import yaml
+
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"it is not valid YAML: {error}") from error
+    found: dict[str, dict[str, Any]] = {}
+
+    def walk(group: Any, inherited: Mapping[str, Any]) -> None:
+        if not isinstance(group, dict):
+            return
+        variables = {**inherited, **(group.get("vars") or {})}
+        for pattern, own in (group.get("hosts") or {}).items():
+            for name in _expanded(str(pattern)):
+                found[name] = {**found.get(name, {}), **variables, **(own or {})}
+        for child in (group.get("children") or {}).values():
+            walk(child, variables)
+
+    if not isinstance(tree, dict):
+        raise ValueError("it is no inventory")
+    for group in tree.values():
+        walk(group, {})
+    for name, variables in found.items():
+        yield name, _ansible(variables)
+
+
+def _from_ssh_config(text: str) -> tuple[dict[str, dict[str, str]], Path | None]:
+    """Return the named hosts; options under patterns apply to them, the first value of an option counts."""
+    from fnmatch import fnmatchcase
+
+    blocks: list[tuple[list[str], dict[str, str]]] = [(["*"], {})]
+    for line in text.splitlines():
+        words = shlex.split(line.replace("=", " ", 1) if re.match(r"\s*\w+=", line) else line, comments=True)
+        if not words:
+            continue
+        key = words[0].lower()
+        if key == "host":
+            blocks.append((words[1:], {}))
+        elif len(words) > 1:
+            blocks[-1][1].setdefault(key, words[1])
+    names = [name for patterns, _ in blocks[1:] for name in patterns if not re.search(r"[*?!]", name)]
+    ours = {"hostname": "address", "port": "port", "user": "user", "identityfile": "key"}
+    entries: dict[str, dict[str, str]] = {}
+    known: Path | None = None
+    for name in names:
+        given = entries.setdefault(name, {})
+        for patterns, options in blocks:
+            if any(fnmatchcase(name, one) for one in patterns) and not any(
+                one.startswith("!") and fnmatchcase(name, one[1:]) for one in patterns
+            ):
+                for option, word in ours.items():
+                    if option in options:
+                        given.setdefault(word, options[option].replace("%h", name))
+                if "userknownhostsfile" in options:
+                    known = known or Path(options["userknownhostsfile"]).expanduser()
+    return entries, known
+
+
+def _pinned(targets: Iterable[Target], known_hosts: Path) -> Iterator[Target]:
+    """Add keys of a known_hosts file, hashed names included, to targets that have none."""
+    import asyncssh
+
+    try:
+        known = asyncssh.import_known_hosts(known_hosts.read_text("utf-8", "replace"))
+    except (ValueError, OSError) as error:
+        raise Misconfigured(f"{known_hosts} cannot be used: {error}.", advice="Give a known_hosts file.") from error
+    for target in targets:
+        if target.host_keys:
+            yield target
+            continue
+        port = None if target.port == 22 else target.port
+        keys = known.match(target.address, target.address, port)[0] or known.match(target.name, "", port)[0]
+        lines = tuple(key.export_public_key("openssh").decode().strip() for key in keys)
+        yield replace(target, host_keys=host_keys("\n".join(lines)))

@@ -1,0 +1,396 @@
+"""One step on one host: probed, claimed, done, checked, or taken back.
+
+The deadline of a step covers its probe, its act, its retries and its check.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from msp.clock import utc_now
+from msp.errors import Misconfigured
+from msp.redact import Redactor
+from msp.remote import render
+from msp.remote.acts import Act, Acts, Condition, Question
+from msp.remote.bookkeeping import Bookkeeper
+from msp.remote.ledger import History, Key, Phase, StepRecord
+from msp.remote.outcome import OK, Outcome
+from msp.remote.plan import Plan, PlannedStep
+from msp.remote.render import Script
+from msp.remote.target import Target
+from msp.remote.transport import CannotOpen, NotAdmitted, Output, Shell, Transport
+
+#: Is a process marked with the token still alive? Exit status 0 yes, 1 no. Our own shell holds the word only in two.
+ALIVE = """t=%s
+for p in /proc/[0-9]*; do
+  [ "$p" = "/proc/$$" ] && continue
+  if tr '\\0' '\\n' < "$p/environ" 2>/dev/null | grep -q "^MSP_STEP=""$t"; then exit 0; fi
+  if grep -qs "MSP_STEP=""$t;" "$p/cmdline"; then exit 0; fi
+done
+exit 1
+"""
+
+
+@dataclass(slots=True)
+class Around:
+    """What all hosts of a run share."""
+
+    plan: Plan
+    transport: Callable[[str], Transport]
+    books: Bookkeeper
+    history: History
+    redactor: Redactor
+    dry_run: bool
+    should_stop: Callable[[], bool]
+    window: Callable[[], str | None]  # why nothing may be done now, or None
+    approved: Callable[[Target, PlannedStep, Question], str | None]  # why not, or None
+    run: Mapping[str, Any] = field(default_factory=dict)  # `run` in templates
+
+
+class Line:
+    """The connection to one host, opened when it is first needed and again after it broke."""
+
+    def __init__(self, around: Around, target: Target) -> None:
+        self._around, self._target = around, target
+        self._stack = AsyncExitStack()
+        self._shell: Shell | None = None
+
+    async def shell(self) -> Shell:
+        """Return the open shell; raises CannotOpen or NotAdmitted."""
+        if self._shell is None:
+            transport = self._around.transport(self._target.transport)
+            limit = self._around.plan.playbook.limits.connect
+            self._shell = await self._stack.enter_async_context(transport.open(self._target, timeout=limit))
+        return self._shell
+
+    async def drop(self) -> None:
+        """Close; the next command opens anew."""
+        self._shell = None
+        await self._stack.aclose()
+        self._stack = AsyncExitStack()
+
+
+@dataclass(slots=True)
+class Course:
+    """How far one host has come."""
+
+    registered: dict[str, Any] = field(default_factory=dict)
+    undoable: list[PlannedStep] = field(default_factory=list)
+    notified: set[str] = field(default_factory=set)
+    tolerated: Outcome | None = None
+    visit: bool = False
+
+    def done(self, planned: PlannedStep) -> None:
+        """Note a step whose act was sent, so that it is undone (once) when a later step fails."""
+        if all(other.number != planned.number for other in self.undoable):
+            self.undoable.append(planned)
+
+
+class Host(Protocol):
+    """What a step needs of the host's run that it is a part of."""
+
+    target: Target
+    position: int
+    line: Line
+    course: Course
+    sent: bool  # an effect is on its way right now
+
+    def tell(
+        self, key: Key, name: str, outcome: Outcome, rendered: str, started: datetime, output: Output | None = None
+    ) -> StepRecord:
+        """Redact and record what a phase did."""
+
+
+class StepRun:
+    """One step on one host."""
+
+    def __init__(self, around: Around, host: Host, planned: PlannedStep) -> None:
+        self._around, self._host, self._planned = around, host, planned
+        self._course, self._line = host.course, host.line
+        self._deadline = asyncio.get_running_loop().time() + planned.timeout.total_seconds()
+        self._known = around.history.records
+        self._script: Script | None = None
+
+    def _key(self, phase: Phase, attempt: int = 1) -> Key:
+        return Key(self._host.position, self._planned.number, phase, attempt)
+
+    def _scope(self) -> dict[str, Any]:
+        target = self._host.target
+        host = {"name": target.name, "address": target.address, "port": target.port, "platform": target.platform,
+                "kind": target.kind, "facts": dict(target.facts)}  # fmt: skip
+        return {"host": host, "run": dict(self._around.run), **self._planned.scope, **self._course.registered}
+
+    def _act(self, phase: Phase) -> Act | None:
+        planned = self._planned
+        acts = Acts(
+            self._scope(),
+            secrets=planned.secrets,
+            timeout=self._left(),
+            folder=planned.folder,
+            what=f"{planned.what}, {phase}",
+        )
+        return acts.of(planned.step, phase)
+
+    def _left(self) -> timedelta:
+        return timedelta(seconds=max(self._deadline - asyncio.get_running_loop().time(), 0.001))
+
+    def _tell(
+        self, phase: Phase, outcome: Outcome, started: datetime, *, attempt: int = 1, rendered: str = "",
+        output: Output | None = None
+    ) -> StepRecord:  # fmt: skip
+        return self._host.tell(self._key(phase, attempt), self._planned.name, outcome, rendered, started, output)
+
+    async def step(self) -> Outcome:
+        """Do the step; ok, skipped, or how it failed."""
+        started = utc_now()
+        try:
+            return await self._step(started)
+        except (CannotOpen, NotAdmitted) as error:  # on opening anew after a lost connection
+            self._tell("connect", error.outcome, started)
+            return error.outcome
+        except render.UndefinedName as error:
+            if self._around.dry_run:
+                outcome = Outcome("skipped", detail=f"Cannot be shown before earlier steps have run: {error.what}")
+                self._tell("do", outcome, started)
+                return outcome
+            return self._wrong(error, started)
+        except Misconfigured as error:
+            return self._wrong(error, started)
+
+    def _wrong(self, error: Misconfigured, started: datetime) -> Outcome:
+        outcome = Outcome("failed", detail=f"{error.what} {error.advice}".strip())
+        self._tell("do", outcome, started)
+        return outcome
+
+    async def _step(self, started: datetime) -> Outcome:
+        planned, step = self._planned, self._planned.step
+        for condition in planned.whens:
+            if not render.value(condition, self._scope(), f"{planned.what}, when"):
+                outcome = Outcome("skipped", detail=f"Its condition is false: {condition}")
+                self._tell("probe", outcome, started)
+                return outcome
+        before = self._known.get(self._key("do"))
+        if before is None or before.outcome.in_doubt:
+            needed = await self._probe()
+            if needed is not None:
+                return needed
+        if self._around.dry_run:
+            return self._would(started)
+        attempts = step.retry.attempts if step.retry else 1
+        outcome = OK
+        for attempt in range(1, attempts + 1):
+            outcome = await self._attempt(attempt)
+            if outcome.ok or attempt == attempts or outcome.kind in ("refused", "host_key_changed"):
+                break
+            delay = step.retry.delay if step.retry else timedelta(0)
+            if self._left() <= delay:
+                break
+            if outcome.kind in ("lost", "timeout"):
+                await self._line.drop()
+            await asyncio.sleep(delay.total_seconds())
+        if outcome.ok:
+            self._course.notified.update(step.notify)
+        return outcome
+
+    async def _probe(self) -> Outcome | None:
+        """Return skipped when the step is not needed, how the probe failed, or None when the step is to be done."""
+        started = utc_now()
+        act = self._act("probe")
+        if act is None:
+            return None
+        output = await self._perform(act)
+        rendered = act.text if isinstance(act, Script) else ""
+        outcome = output.outcome
+        if outcome.ok:
+            self._tell("probe", replace(outcome, detail="Needed."), started, rendered=rendered, output=output)
+            return None
+        if outcome.kind == "failed" and outcome.status == 1:
+            if self._key("do") in self._around.history.doubts:
+                await self._ran_after_all(started)
+            skipped = Outcome("skipped", status=1, detail="Not needed.")
+            self._tell("probe", skipped, started, rendered=rendered, output=output)
+            return skipped
+        self._tell("probe", outcome, started, rendered=rendered, output=output)
+        return replace(outcome, detail=f"The probe did not tell whether it is needed. {outcome.detail}")
+
+    async def _ran_after_all(self, started: datetime) -> None:
+        """An interruption left the act in doubt, and the probe finds it done: settle it, so that it can be undone."""
+        key = self._key("do")
+        await self._around.books.claim(key)  # from claimed to in doubt
+        await self._around.books.resolve(key, ran=True)
+        self._course.done(self._planned)
+        self._tell("do", replace(OK, detail="Done before an interruption, as its probe shows."), started)
+
+    def _would(self, started: datetime) -> Outcome:
+        act = self._act("do")
+        rendered = act.text if isinstance(act, Script) else ""
+        what = "Would only look." if self._planned.reads else "Would change something."
+        outcome = Outcome("skipped", detail=f"Dry run. {what}")
+        self._tell("do", outcome, started, rendered=rendered)
+        return outcome
+
+    async def _attempt(self, attempt: int) -> Outcome:
+        outcome = await self._do(attempt)
+        if not outcome.ok:
+            return outcome
+        return await self._check(attempt)
+
+    async def _do(self, attempt: int) -> Outcome:
+        planned, started = self._planned, utc_now()
+        key = self._key("do", attempt)
+        known = self._known.get(key)
+        if known is not None and not known.outcome.in_doubt:
+            self._remember(Output(known.outcome, known.out, known.err))
+            if not planned.reads:
+                self._course.done(planned)
+            return known.outcome
+        act = self._act("do")
+        if act is None:
+            return OK
+        rendered = act.text if isinstance(act, Script) else ""
+        claimed = not planned.reads and isinstance(act, Script)
+        if claimed and isinstance(act, Script):
+            verdict = await self._around.books.claim(key)
+            if verdict == "in_doubt":
+                doubt = await self._doubt(key)
+                if doubt is not None:
+                    self._tell("do", doubt, started, attempt=attempt, rendered=rendered)
+                    return doubt
+                verdict = await self._around.books.claim(key)
+            if verdict == "finished":
+                self._course.done(planned)
+                return OK
+            act = _marked(act, self._around.books.token(key))
+            self._course.done(planned)
+        self._host.sent = claimed
+        try:
+            output = await self._perform(act)
+        except asyncio.CancelledError:
+            detail = "Cancelled while at work; the command was told to stop, and may live on."
+            cut = Outcome("cancelled", detail=detail, sent=claimed)
+            self._tell("do", cut, started, attempt=attempt, rendered=rendered)
+            raise
+        self._host.sent = False
+        self._tell("do", output.outcome, started, attempt=attempt, rendered=rendered, output=output)
+        self._remember(output)
+        if output.outcome.in_doubt and claimed:
+            self._course.undoable = [other for other in self._course.undoable if other.number != planned.number]
+        return output.outcome
+
+    async def _doubt(self, key: Key) -> Outcome | None:
+        """An interruption left this effect in doubt. Return None if it may be done now, else why not."""
+        has_probe = self._act("probe") is not None  # it has just said: needed
+        if not has_probe and not self._planned.step.idempotent:
+            detail = "An interruption left it in doubt and it has no probe: it may have happened. A person must look."
+            return Outcome("lost", detail=detail)
+        if token := self._around.books.token(key):
+            shell = await self._line.shell()
+            alive = await shell.run(ALIVE % token, timeout=self._left())
+            if alive.status != 1:
+                detail = "An interruption left it in doubt, and its process may still be at work on the host."
+                return Outcome("lost", detail=detail)
+        await self._around.books.resolve(key, ran=False)
+        return None
+
+    async def _check(self, attempt: int) -> Outcome:
+        known = self._known.get(self._key("check", attempt))
+        if known is not None and known.outcome.ok:
+            return OK
+        started = utc_now()
+        act = self._act("check")
+        if act is None:
+            return OK
+        output = await self._perform(act)
+        rendered = act.text if isinstance(act, Script) else ""
+        self._tell("check", output.outcome, started, attempt=attempt, rendered=rendered, output=output)
+        if output.outcome.ok:
+            return OK
+        detail = f"It was done, but its check does not hold. {output.outcome.detail}"
+        return replace(output.outcome, detail=detail.strip())
+
+    async def undo(self) -> Outcome | None:
+        """Take the step back; None if it has no way back."""
+        started, key = utc_now(), self._key("undo")
+        known = self._known.get(key)
+        if known is not None and not known.outcome.in_doubt:
+            return known.outcome
+        try:
+            act = self._act("undo")
+            if act is None:
+                return None
+            verdict = await self._around.books.claim(key)
+            if verdict == "finished":
+                return OK
+            if verdict == "in_doubt" and (doubt := await self._doubt_of_undo(key)):
+                self._tell("undo", doubt, started)
+                return doubt
+            if isinstance(act, Script):
+                act = _marked(act, self._around.books.token(key))
+            self._host.sent = True
+            output = await self._perform(act)
+            self._host.sent = False
+        except (CannotOpen, NotAdmitted) as error:
+            self._tell("undo", error.outcome, started)
+            return error.outcome
+        except Misconfigured as error:
+            outcome = Outcome("failed", detail=error.what)
+            self._tell("undo", outcome, started)
+            return outcome
+        rendered = act.text if isinstance(act, Script) else ""
+        self._tell("undo", output.outcome, started, rendered=rendered, output=output)
+        return output.outcome
+
+    async def _doubt_of_undo(self, key: Key) -> Outcome | None:
+        if not self._planned.step.idempotent:
+            return Outcome("lost", detail="An interruption left the undoing in doubt. A person must look.")
+        await self._around.books.resolve(key, ran=False)
+        await self._around.books.claim(key)
+        return None
+
+    async def _perform(self, act: Act) -> Output:
+        """Do one act and return how it ended."""
+        if isinstance(act, Condition):
+            for that in act.that:
+                if not render.value(that, self._scope(), self._planned.what):
+                    detail = f"{act.message or 'A condition does not hold'}: {that}"
+                    return Output(Outcome("failed", status=1, detail=detail))
+            return Output(OK)
+        if isinstance(act, Question):
+            refusal = self._around.approved(self._host.target, self._planned, act)
+            return Output(Outcome("refused", detail=refusal) if refusal else OK)
+        shell = await self._line.shell()
+        idle = self._around.plan.playbook.limits.idle
+        output = await shell.run(act.text, timeout=self._left(), stdin=act.stdin, idle=idle)
+        if output.outcome.kind == "lost":
+            await self._line.drop()
+        return output
+
+    def _remember(self, output: Output) -> None:
+        """Give later steps what this one printed."""
+        if name := self._planned.step.register_as:
+            out = output.stdout.decode("utf-8", "surrogateescape").rstrip("\r\n")
+            err = output.stderr.decode("utf-8", "surrogateescape").rstrip("\r\n")
+            self._course.registered[name] = {
+                "stdout": out.replace("\0", ""),
+                "stderr": err.replace("\0", ""),
+                "lines": out.replace("\0", "").splitlines(),
+                "status": output.status,
+                "ok": output.outcome.ok,
+                "outcome": output.outcome.kind,
+            }
+
+
+def _marked(script: Script, token: str) -> Script:
+    """Return a script whose process can be found again by its token, also after our death."""
+    if not token:
+        return script
+    head, body = "", script.text
+    if body.startswith("#!"):
+        head, _, body = body.partition("\n")
+        if not head.endswith("sh"):
+            return script
+        head += "\n"
+    return Script(f"{head}export MSP_STEP={token}; {body}", script.stdin, script.reads_secrets)
