@@ -1,0 +1,87 @@
+"""From a problem to a plan within a time or a number of iterations; never a plan that the checker rejects."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from msp.dispatch import plan as plans
+from msp.dispatch import problem as problems
+from msp.dispatch.checker import Verdict, check
+from msp.dispatch.construct import by_difficulty, insert, start_plan
+from msp.dispatch.improve import Improver, Tuning
+from msp.dispatch.network import Network
+from msp.dispatch.report import to_plan
+from msp.dispatch.solution import Solution
+from msp.errors import Misconfigured
+
+
+@dataclass(frozen=True, slots=True)
+class Solved:
+    plan: dict[str, Any]  # dispatch-plan/1
+    verdict: Verdict
+    iterations: int
+    seconds: float
+
+
+def solve(
+    raw: dict[str, Any],
+    *,
+    seconds: float | None = None,
+    seed: int = 1,
+    iterations: int | None = None,
+    tuning: Tuning | None = None,
+    began: float | None = None,
+) -> Solved:
+    """Plan a dispatch-problem/1 (parsed JSON). The same seed and iterations give the same plan.
+
+    seconds: wall clock, checking included; the search ends a little before. iterations: of ruin and recreate.
+    began: the time.monotonic() from which the seconds count. Raises Misconfigured for a problem without any plan.
+    """
+    clock = time.monotonic
+    begin = clock() if began is None else began
+    problem = problems.from_json(raw)
+    if seconds is None and iterations is None:
+        seconds = 10.0
+    reserve = min(0.05 + len(problem.visits) * 0.0003, 0.25 * seconds) if seconds is not None else 0.0
+    until = begin + seconds - reserve if seconds is not None else None
+
+    def expired() -> bool:
+        return until is not None and clock() >= until
+
+    net = Network(problem)
+    solution = Solution(net)
+    solution.scale = (tuning or Tuning()).scale
+    start_plan(solution, expired)
+    safe = solution.snapshot()
+    insert(solution, by_difficulty(solution), expired)
+    solution.forget()
+    first = solution.snapshot()
+    improver = Improver(solution, seed, tuning)
+    started = clock()
+
+    def progress(done: int) -> float:
+        share = 0.0
+        if iterations is not None:
+            share = done / iterations if iterations else 1.0
+        if until is not None:
+            now = clock()
+            if now >= until:
+                return 1.0
+            if iterations is None:
+                share = (now - started) / max(until - started, 1e-9)
+        return share
+
+    improver.run(progress, expired)
+    rejected: list[str] = []
+    for shot in (None, first, safe):
+        if shot is not None:
+            solution.restore(shot)
+        plan = plans.to_json(to_plan(solution, out_of_time=expired() and not improver.iterations))
+        verdict = check(raw, plan)
+        if verdict.feasible:
+            return Solved(plan, verdict, improver.iterations, clock() - begin)
+        rejected = rejected or verdict.violations
+    raise Misconfigured(
+        f"No feasible plan was found: {rejected[0]}",
+        advice="Look at the pinned visits: they hold whatever else is planned.",
+    )
