@@ -7,17 +7,12 @@ from typing import Any, NoReturn
 import click
 
 
-@click.group()
+@click.group(epilog="Example: msp billing eval cases.json -o results.json")
 def billing() -> None:
-    """Billing rules.
-
-    \b
-    Example:
-      msp billing eval cases.json -o results.json
-    """
+    """Billing rules."""
 
 
-@billing.command("eval")
+@billing.command("eval", epilog="Example: msp billing eval cases.json -o results.json")
 @click.argument("cases", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 @click.option("-o", "--output", type=click.Path(dir_okay=False), help="Write here instead of standard output.")
 def evaluate(cases: str, output: str | None) -> None:
@@ -25,10 +20,6 @@ def evaluate(cases: str, output: str | None) -> None:
 
     CASES holds {"cases": [{"id", "group", "input"}]}; the answer is {"results": [{"id", ...}]} in the same order.
     A case that cannot be evaluated gives {"id", "error"} and does not stop the rest.
-
-    \b
-    Example:
-      msp billing eval cases.json -o results.json
     """
     import json
 
@@ -47,8 +38,8 @@ def _debit_at_once(balance_minutes: int, entries_minutes: Any) -> tuple[int, int
     return debit_at_once(balance_minutes, entries_minutes)
 
 
-def load_json(name: str) -> Any:
-    """Return the JSON value of a file (- is standard input); numbers keep every digit they are written with."""
+def load_json(name: str, *, exact: bool = True) -> Any:
+    """Return the JSON value of a file (- is standard input); exact: fractions are Decimal, not float."""
     import json
     from decimal import Decimal
 
@@ -59,6 +50,6 @@ def load_json(name: str) -> Any:
 
     raw = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
     try:
-        return json.loads(raw.decode("utf-8-sig"), parse_float=Decimal, parse_constant=refuse)
+        return json.loads(raw.decode("utf-8-sig"), parse_float=Decimal if exact else float, parse_constant=refuse)
     except (ValueError, RecursionError) as error:
         raise Misconfigured(f"{name} is not JSON: {error}.", advice="Check the file with a JSON editor.") from error

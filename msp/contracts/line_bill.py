@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from msp.contracts.lines import Line
 from msp.contracts.money import rounded, total
-from msp.contracts.rounding import Segment, TimeLine, TimeRate, bill_segments, price_of_time, rounded_up
+from msp.contracts.rounding import Segment, TimeLine, TimeRate, bill_segments, price_of_time
 
 #: Kinds that bill time by the clock; the others include it, or count something else.
 BY_TIME = frozenset({"call_out", "t_and_m", "block_hours"})
@@ -30,6 +30,11 @@ def time_lines(line: Line, segments: Sequence[Segment]) -> tuple[TimeLine, ...]:
 def minutes_billed(line: Line, segments: Sequence[Segment]) -> int:
     """Return the rounded minutes of some work: what a block is debited with."""
     return sum(part.billed_minutes for part in time_lines(line, segments))
+
+
+def value(line: Line, segments: Sequence[Segment]) -> Decimal:
+    """Return what some work is worth at the line's rate: what it draws from a retainer in money."""
+    return total((part.amount for part in time_lines(line, segments)), line.currency)
 
 
 def price(
@@ -61,17 +66,12 @@ def price(
         tariffs = "; ".join(f"{part.billed_minutes} min {part.tariff or 'ordinary'} {part.amount}" for part in parts)
         return Priced(billed, amount, f"{worked}; {tariffs} {line.currency}" + (f"; call-out fee {fee}" if fee else ""))
     if line.kind == "retainer_money":
-        value = total((part.amount for part in parts), line.currency)
-        over = max(value - max(money_left, Decimal(0)), Decimal(0))
-        return Priced(billed, rounded(over, line.currency), f"{worked}; {value} {line.currency}, {over} beyond the fee")
+        worth = value(line, segments)
+        over = max(worth - max(money_left, Decimal(0)), Decimal(0))
+        return Priced(billed, rounded(over, line.currency), f"{worked}; {worth} {line.currency}, {over} beyond the fee")
     if line.kind not in BY_TIME and not line.included_minutes:
         return Priced(billed, rounded(Decimal(0), line.currency), f"{worked}; included")
     over_minutes = max(billed - paid_minutes, 0)
     rate = line.overage_rate()
     amount = rounded(Decimal(0), line.currency) if rate is None else price_of_time(over_minutes, rate)
     return Priced(billed, amount, f"{worked}; {billed - over_minutes} prepaid, {over_minutes} at overage")
-
-
-def whole_minutes(seconds: float) -> int:
-    """Return seconds of work as minutes: a started minute counts."""
-    return rounded_up(-(-int(seconds) // 1), 60) // 60

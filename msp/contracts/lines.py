@@ -90,6 +90,10 @@ def parse_line(fields: Fields, currency: str, calendars: Mapping[str, Any]) -> L
     for key in PRICES[kind]:
         if key not in prices:
             raise Misconfigured(f"{fields.name(key)} is missing; a line of kind {kind} is billed by it.")
+    if fields.whole("included_minutes", 0) and not {"rate", "overage_rate"} & set(prices):
+        raise Misconfigured(
+            f"{fields.name('overage_rate')} is missing; it prices what goes beyond the minutes included."
+        )
     own = fields.text("currency", currency)
     minor_units(own)
     if own != currency:

@@ -157,6 +157,7 @@ class BillingEntry(Model):
     worked_at: Mapped[datetime]
     minutes: Mapped[int]  # as worked
     billed_minutes: Mapped[int]  # as rounded by the contract
+    prepaid_minutes: Mapped[int] = mapped_column(default=0)  # of these, what a block or the included minutes pay for
     amount: Mapped[Decimal]  # what the client pays beyond what is included
     currency: Mapped[str]
     reason: Mapped[str]  # clause, tariff and rounding, in words
