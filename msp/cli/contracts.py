@@ -188,7 +188,7 @@ def check_terms(file: str, as_json: bool) -> None:
 
 
 @contract.command(
-    epilog="Example: msp contract decide --contract A-17 --action disruptive --asset srv-fs1 --at 2026-03-28T22:00:00+03:00"
+    epilog="Example: msp contract decide --contract A-17 --action change --asset srv-fs1 --at 2026-03-28T22:00:00+03:00"
 )
 @click.option("--contract", "reference", required=True, help="Reference of the contract.")
 @click.option("--action", required=True, help="Class of the action: read, change, disruptive or access.")
