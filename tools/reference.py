@@ -31,8 +31,7 @@ def commands_page() -> str:
     """Return the page of every command with its options, as `--help` prints them."""
     text = [
         "# Commands\nAs `--help` prints them. Exit statuses: 0 done; 1 the answer is no; 2 the request cannot mean",
-        "what it says; 3 something is in doubt; 4 refused by contract or role. Some commands have\n"
-        "their own and say so.\n",
+        "what it says; 3 something is in doubt; 4 refused by contract or role. Some have their own and say so.\n",
     ]
     root = click.Context(main, info_name="msp")
     for name in COMMANDS:

@@ -14,7 +14,6 @@ from msp.contracts.models import Client, Site
 from msp.desk.models import Ticket
 from msp.people.models import User
 
-
 Found = TypeVarTuple("Found")
 
 

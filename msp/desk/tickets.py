@@ -12,6 +12,7 @@ from msp import events, evidence
 from msp.assets.models import ConfigurationItem
 from msp.clock import utc_now
 from msp.contracts import agreements, terms
+from msp.contracts.lines import Line
 from msp.desk import clock, lines
 from msp.desk.models import Ticket, TicketEvent
 from msp.errors import Conflict, Misconfigured, NotFound
@@ -20,7 +21,6 @@ from msp.people.models import User
 KINDS = ("incident", "request", "problem", "change")
 CHANNELS = ("email", "portal", "phone_by_agent", "monitoring", "backup", "playbook")
 STATES = ("open", "waiting_client", "waiting_vendor", "scheduled", "resolved", "closed", "cancelled")
-OVER = frozenset({"resolved", "closed", "cancelled", "merged"})
 EARLIEST_EVENT = timedelta(minutes=15)  # a monitoring ticket starts at its event, at most this long before receipt
 
 
@@ -59,15 +59,12 @@ def open_ticket(session: Session, opening: Opening, *, by: str, now: datetime | 
     line = None
     if version is not None:
         line = terms.line_for(
-            terms.parse(version.terms),
-            site=agreements.site_name(session, opening.site_id),
+            agreements.terms_of(version),
+            site=agreements.site_name(session, opening.site_id or (asset.site_id if asset else None)),
             asset=asset.name if asset else None,
+            asset_class=asset.kind if asset else None,
         )
-        if line is not None and opening.priority not in line.targets:
-            raise Misconfigured(
-                f"The contract has no targets for priority {opening.priority}.",
-                advice=f"Choose one of {', '.join(sorted(line.targets))}.",
-            )
+        _require_priority(line, opening.priority)
     ticket = Ticket(
         client_id=opening.client_id,
         site_id=opening.site_id or (asset.site_id if asset else None),
@@ -111,6 +108,16 @@ def check(opening: Opening) -> None:
     for what, value, known in (("kind", opening.kind, KINDS), ("channel", opening.channel, CHANNELS)):
         if value not in known:
             raise Misconfigured(f"Unknown {what} {value!r}.", advice=f"Known: {', '.join(known)}.")
+
+
+def _require_priority(line: Line | None, priority: str) -> None:
+    """Raise Misconfigured if a line has targets, and none for this priority."""
+    targets = line.policy.get("targets") if line else None
+    if targets and priority not in targets:
+        raise Misconfigured(
+            f"The contract has no targets for priority {priority!r}.",
+            advice=f"Choose one of {', '.join(sorted(targets))}.",
+        )
 
 
 def _open_with(session: Session, opening: Opening) -> Ticket | None:
@@ -221,7 +228,7 @@ def move(
     if ticket.state == "merged":
         raise Conflict(f"Ticket {ticket.id} was merged.", advice="Work on the ticket it was merged into.")
     entry = append(session, ticket, "state", by=by, public=True, text=text, data={"to": to}, now=now)
-    if to in OVER:
+    if to in clock.OVER:
         evidence.record(
             session,
             f"ticket.{to}",

@@ -1,0 +1,325 @@
+"""Asking for a run: the contract decides before any socket opens; what it asks for waits for the client."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from msp import events, evidence
+from msp.assets.models import ConfigurationItem
+from msp.clock import utc_now
+from msp.contracts.clauses import ALLOW, ASK, REFUSE, BreakGlass, approval_digest
+from msp.desk import tickets
+from msp.desk.models import Ticket
+from msp.engine import queues
+from msp.errors import Misconfigured, NotFound, Refused
+from msp.flows.deciding import Decided, decide
+from msp.people.access import Actor, may
+from msp.remote import catalogue, parameters
+from msp.remote.models import Approval, Run, RunHost
+from msp.remote.plan import Found
+from msp.remote.playbook import digest
+
+SHARD = 200  # hosts that one durable job drives
+HANDLER = "run.drive"
+
+
+@dataclass(frozen=True, slots=True)
+class HostPreview:
+    """What the contract would say of a playbook on one host, before anything is asked."""
+
+    asset_id: int
+    name: str
+    effect: str  # allow, ask, refuse
+    clause_id: str | None
+    text: str
+    text_ru: str
+    way_out: str
+    way_out_ru: str
+    approver: str | None
+    applies: bool  # the playbook is meant for this kind and platform
+
+
+def preview(
+    session: Session,
+    *,
+    playbook: str,
+    asset_ids: Sequence[int],
+    actor: Actor,
+    own: str = "",
+    dry_run: bool = False,
+    now: datetime | None = None,
+) -> list[HostPreview]:
+    """Return what each host's contract says now, in the order asked. `own`: the setting `playbooks`."""
+    found = catalogue.find(playbook, own)
+    action_class = "read" if dry_run else found.playbook.action_class
+    rows = []
+    for item in _assets(session, asset_ids, actor):
+        said = decide(session, item, action_class, actor=actor.name, at=now or utc_now()).decision
+        rows.append(
+            HostPreview(
+                asset_id=item.id,
+                name=item.name,
+                effect=said.effect,
+                clause_id=said.clause_id,
+                text=said.text,
+                text_ru=said.text_ru,
+                way_out=said.way_out,
+                way_out_ru=said.way_out_ru,
+                approver=said.approver,
+                applies=applies(found, item),
+            )
+        )
+    return rows
+
+
+def applies(found: Found, item: ConfigurationItem) -> bool:
+    """Return whether a playbook is meant for such an item."""
+    book = found.playbook
+    return (
+        (not book.applies_to.platform or item.platform in book.applies_to.platform)
+        and (not book.applies_to.ci_type or item.kind in book.applies_to.ci_type)
+        and (not book.transport or item.transport in book.transport)
+    )
+
+
+def request_run(
+    session: Session,
+    *,
+    playbook: str,
+    asset_ids: Sequence[int],
+    actor: Actor,
+    parameters: Mapping[str, Any] | None = None,
+    ticket_id: int | None = None,
+    dry_run: bool = False,
+    own: str = "",
+    break_glass_approver: str = "",
+    break_glass_reason: str = "",
+    now: datetime | None = None,
+) -> Run:
+    """Decide, store and queue a run; without a ticket one is opened for it. Nothing is contacted here.
+
+    Returns a run that is queued, awaiting_approval, or refused (stored too, with the clause). On several hosts those
+    that the contract refuses are left out and told; if it refuses all, the run is refused.
+    Raises NotFound for a playbook, ticket or asset that this actor may not see, Misconfigured for parameters.
+    """
+    now = now or utc_now()
+    found = catalogue.find(playbook, own)
+    values = _values(found, parameters or {})
+    items = _assets(session, asset_ids, actor)
+    client_id = items[0].client_id
+    glass = BreakGlass(break_glass_approver, break_glass_reason) if break_glass_approver or break_glass_reason else None
+    action_class = "read" if dry_run else found.playbook.action_class
+    decided = [decide(session, item, action_class, actor=actor.name, at=now, break_glass=glass) for item in items]
+    ticket = _ticket(session, ticket_id, client_id, items[0], found, actor, now)
+    leading = _leading(decided)
+    run = Run(
+        client_id=client_id,
+        ticket_id=ticket.id,
+        contract_version_id=leading.version_id,
+        playbook=found.playbook.name,
+        playbook_version=found.playbook.version,
+        digest=digest(found.document),
+        document=found.document,
+        parameters=values,
+        action_class=action_class,
+        actor=actor.name,
+        state={ALLOW: "queued", ASK: "awaiting_approval", REFUSE: "refused"}[leading.decision.effect],
+        dry_run=dry_run,
+        decision=leading.as_dict(),
+        approval_digest=approval_digest(digest(found.document), values, [item.name for item in items]),
+        requested_at=now,
+        max_fail=found.playbook.max_fail,
+        parallel=found.playbook.parallel or found.playbook.serial or 50,
+    )
+    session.add(run)
+    session.flush()
+    for position, (item, one) in enumerate(zip(items, decided, strict=True)):
+        refused = one.decision.effect == REFUSE
+        session.add(
+            RunHost(
+                run_id=run.id,
+                asset_id=item.id,
+                name=item.name,
+                position=position,
+                shard=position // SHARD,
+                state="finished" if refused else "waiting",
+                outcome="refused" if refused else None,
+                detail=one.decision.text if refused else "",
+                finished_at=now if refused else None,
+            )
+        )
+    if run.state == "refused":
+        run.finished_at = now
+    session.flush()
+    _tell(session, run, ticket, [(item.name, one) for item, one in zip(items, decided, strict=True)], now)
+    if run.state == "awaiting_approval":
+        _ask(session, run, leading, now)
+    elif run.state == "queued":
+        enqueue(session, run)
+    return run
+
+
+def enqueue(session: Session, run: Run, *, segment: int = 1) -> None:
+    """Queue the shards of a run whose hosts are not all finished; part of the caller's transaction."""
+    shards = session.scalars(
+        select(RunHost.shard).where(RunHost.run_id == run.id, RunHost.outcome.is_(None)).distinct()
+    )
+    for shard in sorted(shards):
+        queues.enqueue(
+            session,
+            queues.RUNS,
+            HANDLER,
+            {"run_id": run.id, "shard": shard},
+            job_id=f"run:{run.id}:{shard}:{segment}",
+            partition=run.client_id or 0,
+            not_before=run.not_before,
+            client_id=run.client_id,
+        )
+
+
+def rerun_failed(session: Session, run_id: int, *, actor: Actor, own: str = "", now: datetime | None = None) -> Run:
+    """Ask for the same playbook with the same parameters on the hosts that did not end ok.
+
+    The text that ran is run again only if it is still the one on file; otherwise the new text is decided anew.
+    Raises Misconfigured if every host was ok or in doubt: what is in doubt must be resolved first.
+    """
+    run = get(session, run_id, actor)
+    bad = ("failed", "killed", "unreachable", "auth_failed", "not_started", "cancelled", "host_key_unknown")
+    rows = session.scalars(select(RunHost).where(RunHost.run_id == run.id, RunHost.outcome.in_(bad)))
+    asset_ids = [host.asset_id for host in rows if host.asset_id is not None]
+    if not asset_ids:
+        raise Misconfigured("No host of this run can be run again.", advice="Resolve those in doubt first.")
+    return request_run(
+        session,
+        playbook=_name_on_file(run, own),
+        asset_ids=asset_ids,
+        parameters=run.parameters,
+        ticket_id=run.ticket_id,
+        actor=actor,
+        dry_run=run.dry_run,
+        own=own,
+        now=now,
+    )
+
+
+def _name_on_file(run: Run, own: str) -> str:
+    """Return the file name of the playbook that a run carries by its title."""
+    for name, path in catalogue.files(own):
+        if catalogue.parse(path.read_bytes(), path, own).playbook.name == run.playbook:
+            return name
+    raise NotFound(f"The playbook {run.playbook!r} is no longer there.", advice="Put it back, or choose another.")
+
+
+def get(session: Session, run_id: int, actor: Actor, *, lock: bool = False) -> Run:
+    """Return a run that this actor may see; raises NotFound."""
+    query = select(Run).where(Run.id == run_id)
+    run = session.scalar(query.with_for_update() if lock else query)
+    if run is None or run.client_id is None or not actor.sees(run.client_id):
+        raise NotFound(f"There is no run {run_id}.", advice="Look it up in the list.")
+    return run
+
+
+def _values(found: Found, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return typed parameters; a secret only from the client's vault: never the worker's files or environment."""
+    values = parameters.resolve(found.playbook.parameters, given)
+    for name in found.playbook.secrets:
+        if values.get(name) is not None and not str(values[name]).startswith("vault:"):
+            raise Refused(f"Parameter {name} must name a secret of the vault.", advice="Give it as vault:NAME.")
+    return json.loads(json.dumps(values))  # type: ignore[no-any-return]  # exactly what is stored and digested
+
+
+def _assets(session: Session, asset_ids: Sequence[int], actor: Actor) -> list[ConfigurationItem]:
+    if not asset_ids:
+        raise Misconfigured("No asset was chosen.", advice="Choose at least one.")
+    wanted = list(dict.fromkeys(asset_ids))
+    found = {
+        item.id: item
+        for item in session.scalars(select(ConfigurationItem).where(ConfigurationItem.id.in_(wanted)))
+        if may(actor, "run.request", item.client_id)
+    }
+    if missing := [asset_id for asset_id in wanted if asset_id not in found]:
+        raise NotFound(f"There is no asset {missing[0]}.", advice="Choose one from the list.")
+    if len({item.client_id for item in found.values()}) > 1:
+        raise Misconfigured("The assets belong to several clients.", advice="Ask for one run per client.")
+    return [found[asset_id] for asset_id in wanted]
+
+
+def _ticket(
+    session: Session,
+    ticket_id: int | None,
+    client_id: int,
+    item: ConfigurationItem,
+    found: Found,
+    actor: Actor,
+    now: datetime,
+) -> Ticket:
+    """Return the ticket that the run belongs to. No action without one: a quick action opens its own."""
+    if ticket_id is not None:
+        ticket = tickets.get(session, ticket_id)
+        if ticket.client_id != client_id:
+            raise NotFound(f"There is no ticket {ticket_id} of this client.", advice="Choose one of its tickets.")
+        return ticket
+    opening = tickets.Opening(
+        client_id=client_id,
+        subject=f"{found.playbook.name}: {item.name}",
+        kind="request",
+        channel="phone_by_agent",
+        asset_id=item.id,
+    )
+    return tickets.open_ticket(session, opening, by=actor.name, now=now)
+
+
+def _leading(decided: Sequence[Decided]) -> Decided:
+    """Return the decision that governs the run: the first that asks, else the first that allows, else a refusal."""
+    for effect in (ASK, ALLOW, REFUSE):
+        for one in decided:
+            if one.decision.effect == effect:
+                return one
+    raise AssertionError("there is at least one host")
+
+
+def _ask(session: Session, run: Run, leading: Decided, now: datetime) -> None:
+    said = leading.decision
+    session.add(
+        Approval(
+            run_id=run.id,
+            digest=run.approval_digest or "",
+            rule=said.approver or "client_approver",
+            requested_at=now,
+            expires_at=None if said.expires_s is None else now + timedelta(seconds=said.expires_s),
+        )
+    )
+    session.flush()
+
+
+def _tell(session: Session, run: Run, ticket: Ticket, said: Sequence[tuple[str, Decided]], now: datetime) -> None:
+    evidence.record(
+        session,
+        "run.refused" if run.state == "refused" else "run.requested",
+        actor=run.actor,
+        subject=("run", run.id),
+        client_id=run.client_id,
+        data={
+            "playbook": run.playbook,
+            "digest": run.digest,
+            "parameters": run.parameters,
+            "dry_run": run.dry_run,
+            "ticket": ticket.id,
+            "state": run.state,
+            "hosts": [{"name": name, **one.as_dict()} for name, one in said],
+        },
+        at=now,
+    )
+    sentence = {
+        "refused": f"{run.playbook}: refused. {said[0][1].decision.text}",
+        "awaiting_approval": f"{run.playbook}: waits for approval by {run.decision['approver']}.",
+        "queued": f"{run.playbook}: queued.",
+    }[run.state]
+    data = {"run": run.id, "state": run.state, "clause": run.decision["clause_id"]}
+    tickets.append(session, ticket, "run", by=run.actor, public=True, text=sentence, data=data, now=now)
+    events.record(session, f"run:{run.id}", "run.changed", client_id=run.client_id, data={"state": run.state})
