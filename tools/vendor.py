@@ -121,9 +121,7 @@ def main(accept: bool) -> int:
                     text = without_data_urls(text, target.parent / "img")
                 target.write_text(text, "utf-8")
             if "sprite" in package:
-                (fresh / package["sprite"]).write_text(
-                    sprite(wanted["icons"], source / "icons" / "outline"), "utf-8"
-                )
+                (fresh / package["sprite"]).write_text(sprite(wanted["icons"], source / "icons" / "outline"), "utf-8")
             file = source / "LICENSE"
             author = json.loads((source / "package.json").read_text("utf-8")).get("author", "")
             author = author.get("name", "") if isinstance(author, dict) else author
@@ -138,12 +136,15 @@ def main(accept: bool) -> int:
     (STATIC / "THIRD_PARTY.md").write_text(third_party(wanted["packages"], licences), "utf-8")
     if accept:
         text = json.dumps(wanted, indent=2, ensure_ascii=False)
-        icons = re.search(r'"icons": \[(.*?)\]', text, re.S)
+        icons = re.search(r'"icons": \[(.*?)\]', text, re.DOTALL)
         if icons:  # keep the long list of icons readable
             import textwrap
 
             names = ", ".join(f'"{name}"' for name in sorted(set(wanted["icons"])))
-            text = text.replace(icons[0], '"icons": [\n' + textwrap.indent(textwrap.fill(names, 112, break_on_hyphens=False), "    ") + "\n  ]")
+            text = text.replace(
+                icons[0],
+                '"icons": [\n' + textwrap.indent(textwrap.fill(names, 112, break_on_hyphens=False), "    ") + "\n  ]",
+            )
         LIST.write_text(text + "\n", "utf-8")
     size = sum(file.stat().st_size for file in vendor.rglob("*") if file.is_file())
     print(f"{sum(1 for file in vendor.rglob('*') if file.is_file())} files, {size / 1024:.0f} KiB in {vendor.name}/")

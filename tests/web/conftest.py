@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -57,9 +57,9 @@ def application(settings: Settings, ids: dict[str, dict[str, int]]) -> Flask:
 
 
 @pytest.fixture
-def app(application: Flask, settings: Settings) -> Iterator[Flask]:
+def app(application: Flask, settings: Settings) -> Flask:
     db.use(settings.database_url)  # another test may have put its own database in use
-    yield application
+    return application
 
 
 @pytest.fixture

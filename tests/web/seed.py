@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from msp import db, evidence, events, vault
+from msp import db, events, evidence, vault
 from msp.assets import inventory
 from msp.backup.models import BackupPlan, RestoreTest
 from msp.clock import utc_now
@@ -176,8 +176,8 @@ def fill_client(session: Session, key: str, name: str) -> dict[str, int]:
     session.add(ticket)
     session.flush()
     run = Run(
-        client_id=client.id, ticket_id=ticket.id, playbook="linux/free-disk-space", playbook_version="1", digest="0" * 64,
-        document="{}", action_class="change", actor="tech@provider.example", state="awaiting_approval",
+        client_id=client.id, ticket_id=ticket.id, playbook="linux/free-disk-space", playbook_version="1",
+        digest="0" * 64, document="{}", action_class="change", actor="tech@provider.example", state="awaiting_approval",
         requested_at=now, contract_version_id=versions[-1].id,
     )  # fmt: skip
     session.add(run)
@@ -207,8 +207,8 @@ def fill_client(session: Session, key: str, name: str) -> dict[str, int]:
     )  # fmt: skip
     technician = Technician(name=f"Anna {key}", skills={"linux": 3})
     order = WorkOrder(
-        client_id=client.id, site_id=site.id, ticket_id=ticket.id, summary="Replace disk 2", duration=timedelta(hours=1),
-        created_at=now, due_at=now + timedelta(hours=6),
+        client_id=client.id, site_id=site.id, ticket_id=ticket.id, summary="Replace disk 2",
+        duration=timedelta(hours=1), created_at=now, due_at=now + timedelta(hours=6),
     )  # fmt: skip
     session.add_all((test, technician, order))
     session.flush()
@@ -219,7 +219,9 @@ def fill_client(session: Session, key: str, name: str) -> dict[str, int]:
     session.add(visit)
     session.flush()
     vaulted = evidence.record(session, "run.requested", actor="seed", subject=("run", run.id), client_id=client.id)
-    event = events.record(session, f"ticket:{ticket.id}", "ticket.changed", client_id=client.id, data={"secretive": key})
+    event = events.record(
+        session, f"ticket:{ticket.id}", "ticket.changed", client_id=client.id, data={"secretive": key}
+    )
     session.flush()
     return {
         "client_id": client.id, "chain": client.id, "site_id": site.id, "contact_id": contact.id,

@@ -33,7 +33,7 @@ from msp_web.unit import read_only
 P = ParamSpec("P")
 R = TypeVar("R")
 M = TypeVar("M", bound=Model)
-S = TypeVar("S", bound=Select[Any])
+S = TypeVar("S", bound="Select[*tuple[Any, ...]]")
 
 #: Views of libraries: all of them guard themselves. A new one must be added here by a person.
 LIBRARY_ENDPOINTS = frozenset(

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from msp import db, events
 from msp.migrations import import_models
 from msp.settings import Settings
-from msp_web import access, filters, language, problem, security
+from msp_web import access, filters, language, problem, security, static_files
 from msp_web.unit import read_only
 
 #: Every room of pages; `views/<room>.py` holds its blueprint as `bp`, `templates/<room>/` its pages.
@@ -53,10 +53,11 @@ def create_app(settings: Settings) -> Flask:
     import_models()
     db.use(settings.database_url)
     app = Flask(__name__)
-    app.config.update(MSP_SETTINGS=settings, SEND_FILE_MAX_AGE_DEFAULT=31536000, TEMPLATES_AUTO_RELOAD=False)
+    app.config.update(MSP_SETTINGS=settings, TEMPLATES_AUTO_RELOAD=False)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     language.install(app, settings.language)
     filters.install(app)
+    static_files.install(app)
     security.install(app, settings)
     problem.install(app)
     for room in ROOMS:

@@ -1,11 +1,8 @@
 """How values read on a page: instants in the viewer's zone, durations in words, money and dates by locale."""
 
 import base64
-import hashlib
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from functools import cache
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -67,13 +64,13 @@ def duration(span: timedelta | None) -> str:
 def since(instant: datetime | None) -> str:
     """Return how long ago an instant was, or how long it is to it, in words."""
     if instant is None:
-        return gettext("never")
+        return str(gettext("never"))
     away = utc_now() - instant
     if abs(away) < timedelta(seconds=10):
-        return gettext("just now")
+        return str(gettext("just now"))
     if away >= timedelta():
-        return gettext("%(duration)s ago", duration=duration(away))
-    return gettext("in %(duration)s", duration=duration(away))
+        return str(gettext("%(duration)s ago", duration=duration(away)))
+    return str(gettext("in %(duration)s", duration=duration(away)))
 
 
 def day(value: date | datetime | None) -> str:
@@ -82,7 +79,7 @@ def day(value: date | datetime | None) -> str:
         return "–"
     if isinstance(value, datetime):
         value = value.astimezone(language.zone()).date()
-    return format_date(value, "d MMM y", locale=get_locale())
+    return str(format_date(value, "d MMM y", locale=get_locale()))
 
 
 def money(amount: Decimal | None, currency: str) -> str:
@@ -115,23 +112,11 @@ def inline_svg(data_url: str) -> Markup:
     return Markup(drawing[drawing.index("<svg") :])  # noqa: S704  drawn by us from a key, no foreign text in it
 
 
-@cache
-def _fingerprint(path: Path, _changed: int) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:10]
-
-
 def install(app: Flask) -> None:
-    """Give the filters to every template, and files of `static/` an address that changes with their content."""
+    """Give the filters to every template."""
     for function in (moment, duration, since, day, money, number, minutes, inline_svg):
         app.jinja_env.filters[function.__name__] = function
     app.jinja_env.globals.update(badge_of=words.badge_of, word=words.word, now=utc_now)
-
-    @app.url_defaults
-    def version(endpoint: str, values: dict[str, Any]) -> None:
-        if endpoint == "static" and "v" not in values and app.static_folder:
-            file = Path(app.static_folder) / values["filename"]
-            if file.is_file():
-                values["v"] = _fingerprint(file, file.stat().st_mtime_ns)
 
     @app.template_global()
     def with_query(**changes: Any) -> str:

@@ -7,6 +7,7 @@ from flask_babel import gettext, lazy_gettext
 from flask_wtf.csrf import CSRFError
 from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import HTTPException
+from werkzeug.sansio.response import Response as Answer
 
 from msp.db import explain
 from msp.errors import MspError
@@ -73,9 +74,9 @@ def install(app: Flask) -> None:
         return answer(400, "csrf", what, gettext("Load the page again and send the form once more."))
 
     @app.errorhandler(HTTPException)
-    def theirs(error: HTTPException) -> Response:
+    def theirs(error: HTTPException) -> Response | Answer:
         if error.code is None or error.code < 400:  # a redirect that a library raised
-            return Response(error.get_response())
+            return error.get_response()
         what, advice = SENTENCES.get(error.code, SENTENCES[500 if error.code >= 500 else 400])
         response = answer(error.code, f"http_{error.code}", str(what), str(advice), retry=error.code == 429)
         for name, value in error.get_headers():

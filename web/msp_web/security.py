@@ -6,7 +6,7 @@ own transaction has the database to itself. Only the library's own forms (log-in
 
 import base64
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -42,38 +42,37 @@ FAILED_LOG_INS = "10 per 15 minutes"  # of one account, from wherever; the setti
 UPLOAD = 16 * 1024 * 1024  # bytes in one request
 
 
-class LogInRole(RoleMixin, Role):  # type: ignore[misc]  # the library's classes are untyped
+class LogInRole(RoleMixin, Role):  # type: ignore[misc]  # its description may be None there, never here
     """The stored role with what the log-in library asks of it."""
 
 
-class LogIn(UserMixin, User):  # type: ignore[misc]
+class LogIn(UserMixin, User):
     """The stored user with what the log-in library asks of it."""
 
-    roles: Mapped[list[LogInRole]] = relationship(secondary=user_role, lazy="selectin", viewonly=True)
+    roles: Mapped[list[LogInRole]] = relationship(secondary=user_role, lazy="selectin", viewonly=True)  # type: ignore[assignment]
 
 
-class Datastore(SQLAlchemySessionUserDatastore):  # type: ignore[misc]
+class Datastore(SQLAlchemySessionUserDatastore):
     """Reads the user of a page in a short transaction; only the library's own forms hold one and write."""
 
     def find_user(self, case_insensitive: bool = False, **kwargs: Any) -> LogIn | None:
         if request.blueprint == "security":
-            found: LogIn | None = super().find_user(case_insensitive, **kwargs)
-            return found
+            return cast("LogIn | None", super().find_user(case_insensitive, **kwargs))
         ((name, value),) = kwargs.items()
         with db.read() as session:
             return session.scalar(select(LogIn).where(getattr(LogIn, name) == value))
 
-    def mf_delete_recovery_code(self, user: LogIn, idx: int) -> bool:
+    def mf_delete_recovery_code(self, user: UserMixin, idx: int) -> bool:
         """A code works once. The list is replaced: a change inside a JSON column is not seen and would be lost."""
         codes = list(user.mf_recovery_codes or [])
         if not 0 <= idx < len(codes):
             return False
         user.mf_recovery_codes = codes[:idx] + codes[idx + 1 :]
-        self.put(user)
+        self.put(user)  # type: ignore[no-untyped-call]
         return True
 
 
-class Addresses(MailUtil):  # type: ignore[misc]
+class Addresses(MailUtil):
     """Takes mail addresses as they are stored; sends nothing."""
 
     def normalize(self, email: str) -> str:
@@ -127,7 +126,7 @@ def install(app: Flask, settings: Settings) -> None:
         REMEMBER_COOKIE_SAMESITE="Lax",
         WTF_CSRF_TIME_LIMIT=None,  # as long as the session
         WTF_CSRF_HEADERS=["X-CSRFToken"],
-        SECURITY_PASSWORD_HASH="argon2",
+        SECURITY_PASSWORD_HASH="argon2",  # noqa: S106  a scheme
         SECURITY_PASSWORD_SCHEMES=["argon2"],
         SECURITY_PASSWORD_SINGLE_HASH=True,
         SECURITY_PASSWORD_NORMALIZE_FORM=None,  # stored by msp.people as typed
@@ -147,7 +146,7 @@ def install(app: Flask, settings: Settings) -> None:
         SECURITY_LOGOUT_URL="/log-out",
         SECURITY_VERIFY_URL="/log-in/again",
         SECURITY_TWO_FACTOR_SETUP_URL="/account/second-factor",
-        SECURITY_TWO_FACTOR_TOKEN_VALIDATION_URL="/log-in/code",
+        SECURITY_TWO_FACTOR_TOKEN_VALIDATION_URL="/log-in/code",  # noqa: S106  an address
         SECURITY_TWO_FACTOR_RESCUE_URL="/log-in/help",
         SECURITY_TWO_FACTOR_SELECT_URL="/log-in/method",
         SECURITY_MULTI_FACTOR_RECOVERY_CODES_URL="/account/recovery-codes",
@@ -158,7 +157,7 @@ def install(app: Flask, settings: Settings) -> None:
         SECURITY_FLASH_MESSAGES=True,
     )
     CSRFProtect(app)
-    transactions = scoped_session(_session)
+    transactions: scoped_session[Session] = scoped_session(_session)  # type: ignore[arg-type]  # any factory will do
     Security(app, Datastore(transactions, LogIn, LogInRole), mail_util_cls=Addresses)
 
     @app.teardown_appcontext
@@ -201,8 +200,9 @@ def _limit(app: Flask, settings: Settings) -> None:
     def failed(response: Response) -> bool:
         return response.status_code != 302
 
+    by_address = limiter.limit(settings.rate_limit, methods=["POST"])
+    by_account = limiter.limit(FAILED_LOG_INS, key_func=account, methods=["POST"], deduct_when=failed)
+    views: dict[str, Any] = app.view_functions
     for endpoint in ("security.login", "security.two_factor_token_validation", "security.mf_recovery"):
-        view = limiter.limit(settings.rate_limit, methods=["POST"])(app.view_functions[endpoint])
-        if endpoint == "security.login":
-            view = limiter.limit(FAILED_LOG_INS, key_func=account, methods=["POST"], deduct_when=failed)(view)
-        app.view_functions[endpoint] = view
+        views[endpoint] = by_address(views[endpoint])
+    views["security.login"] = by_account(views["security.login"])

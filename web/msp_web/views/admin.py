@@ -1,5 +1,6 @@
 """Administration: health, people and their rights, vault ages, settings explained."""
 
+from collections.abc import Container
 from dataclasses import fields
 from typing import Any
 
@@ -64,6 +65,11 @@ def choices(session: Session) -> dict[str, Any]:
     }
 
 
+def one_of(value: str | None, known: Container[str], otherwise: str) -> str:
+    """Return `value` if it is known."""
+    return value if value is not None and value in known else otherwise
+
+
 @bp.post("/users/new")
 @requires("admin.see")
 def add_user() -> Response:
@@ -79,8 +85,8 @@ def add_user() -> Response:
             roles=form.getlist("role"),
             by=actor().name,
             client_id=scoped(session, Client, int(client[:15])).id if client.isdecimal() else None,
-            language=form.get("language") if form.get("language") in language.LANGUAGES else "en",
-            time_zone=form.get("time_zone") if form.get("time_zone") in language.zones() else "UTC",
+            language=one_of(form.get("language"), language.LANGUAGES, "en"),
+            time_zone=one_of(form.get("time_zone"), language.zones(), "UTC"),
         )
     flash(gettext("Added."), "success")
     return redirect(url_for("admin.user", user_id=user.id))

@@ -36,7 +36,7 @@ class Branch:
     below: list["Branch"] = field(default_factory=list)
 
 
-def filtered() -> Select[tuple[ConfigurationItem]]:
+def filtered() -> Select[ConfigurationItem]:
     """Return the list that the address asks for; filters live in the address."""
     query = visible(select(ConfigurationItem), ConfigurationItem)
     for name, column in (
@@ -140,7 +140,7 @@ def show(asset_id: int) -> str:
         )
 
 
-def of_client(client_id: int) -> Select[tuple[ConfigurationItem]]:
+def of_client(client_id: int) -> Select[ConfigurationItem]:
     query = select(ConfigurationItem).where(ConfigurationItem.client_id == client_id).order_by(ConfigurationItem.name)
     return visible(query, ConfigurationItem)
 

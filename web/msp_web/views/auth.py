@@ -87,7 +87,7 @@ def change_password() -> Response:
     """Replace the own password; every other open session ends, this one goes on."""
     with unit_of_work() as session:
         user = session.get_one(User, actor().user_id)
-        if not verify_password(request.form.get("current", ""), user.password):
+        if not verify_password(request.form.get("current", ""), user.password or ""):
             raise Misconfigured("The current password is not right.", advice="Type it again.")
         if request.form.get("new", "") != request.form.get("again", ""):
             raise Misconfigured("The two new passwords differ.", advice="Type the same one twice.")
@@ -96,4 +96,3 @@ def change_password() -> Response:
         login_user(session.get_one(LogIn, actor().user_id), authn_via=["password"])
     flash(gettext("The password is changed; other sessions have ended."), "success")
     return redirect(url_for("auth.account"))
-

@@ -64,7 +64,9 @@ def index() -> str:
         query = visible(select(Contract, Client), Contract).join(Client, Client.id == Contract.client_id)
         if text := request.args.get("q", "").strip():
             query = query.where(Contract.reference.icontains(text, autoescape=True))
-        rows = session.execute(query.order_by(Contract.ends_on.is_(None), Contract.ends_on, Contract.id).limit(500)).all()
+        rows = session.execute(
+            query.order_by(Contract.ends_on.is_(None), Contract.ends_on, Contract.id).limit(500)
+        ).all()
         blocks = session.scalars(visible(select(HourBlock), HourBlock))
         left: dict[int, int] = {}
         for block in blocks:

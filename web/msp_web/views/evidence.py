@@ -49,8 +49,10 @@ def index() -> str:
             query = query.where(Evidence.id < after)
         if subject:
             kind, _, ident = subject.partition(":")
-            query = query.where(Evidence.subject_kind == kind, Evidence.subject_id == ident) if ident else query.where(
-                Evidence.kind.startswith(subject, autoescape=True)
+            query = (
+                query.where(Evidence.subject_kind == kind, Evidence.subject_id == ident)
+                if ident
+                else query.where(Evidence.kind.startswith(subject, autoescape=True))
             )
         rows = list(session.scalars(query))
         clients = {client.id: client.name for client in session.scalars(visible(select(Client), Client))}

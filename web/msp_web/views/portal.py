@@ -74,7 +74,9 @@ def plans(session: Any) -> list[tuple[BackupPlan, RestoreTest | None, bool]]:
             .order_by(RestoreTest.finished_at.desc())
             .limit(1)
         )
-        young = proof is not None and proof.finished_at is not None and utc_now() - proof.finished_at <= plan.proof_every
+        young = (
+            proof is not None and proof.finished_at is not None and utc_now() - proof.finished_at <= plan.proof_every
+        )
         found.append((plan, proof, young))
     return sorted(found, key=lambda row: (row[2], row[0].name))
 
