@@ -122,3 +122,14 @@ class Appointment(Model):
     promised_from: Mapped[datetime | None]  # the window of arrival told to the client
     promised_until: Mapped[datetime | None]
     version: Mapped[int] = mapped_column(default=1)  # grows with every change; a stale page is refused
+
+
+class Reservation(Model):
+    """Parts of one stock that an appointment holds; given back when it is cancelled, used up when it is done."""
+
+    __tablename__ = "reservation"
+    __table_args__ = (UniqueConstraint("appointment_id", "stock_id"), CheckConstraint("quantity > 0", name="some"))
+    id: Mapped[int] = mapped_column(primary_key=True)
+    appointment_id: Mapped[int] = mapped_column(ForeignKey("appointment.id"))
+    stock_id: Mapped[int] = mapped_column(ForeignKey("stock.id"), index=True)
+    quantity: Mapped[int]
