@@ -195,7 +195,8 @@ def _from_ini(text: str) -> Iterator[tuple[str, dict[str, str]]]:
         else:
             pattern, *words = shlex.split(line, comments=True)
             for name in _expanded(pattern):
-                hosts.setdefault(name, {}).update(word.split("=", 1) for word in words if "=" in word)
+                pairs = (word.partition("=") for word in words)
+                hosts.setdefault(name, {}).update({key: value for key, equals, value in pairs if equals})
                 groups.setdefault(section, set()).add(name)
                 groups["all"].add(name)
 

@@ -1,0 +1,242 @@
+"""`msp run`: a playbook on hosts, now, in this process."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from msp.remote.ledger import Ledger
+    from msp.remote.plan import Plan
+    from msp.remote.runner import Report
+    from msp.remote.target import Target
+    from msp.settings import Settings
+    from msp.vault import Secret
+
+EPILOG = """\b
+Exit status: 0 all hosts ok, 1 some failed, 2 the request cannot mean what it says, 3 what happened on some host
+is unknown, 4 refused by contract.
+
+\b
+Example:
+  msp run free-disk-space --hosts hosts.txt --param path=/var/tmp --param limit_kb=500000
+  where hosts.txt holds lines such as
+  srv-1 10.0.0.5 22 root key=/root/.ssh/id_ed25519 hostkey="ssh-ed25519 AAAA..."
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("playbook")
+@click.option("--hosts", "hosts", type=click.Path(), help="List of hosts, a line each; see the example.")
+@click.option("--inventory", type=click.Path(), help="Ansible inventory (INI, YAML) or OpenSSH config instead.")
+@click.option("--known-hosts", type=click.Path(), help="known_hosts file that pins the hosts of --inventory.")
+@click.option("--limit", multiple=True, metavar="HOST", help="Only this host of the list; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON line for every host and step as it happens.")
+@click.option("--rendered", is_flag=True, help="With --json: the scripts as sent, without secrets.")
+@click.option("--output", is_flag=True, help="Show what the steps print also when they succeed.")
+@click.option("--parallel", type=click.IntRange(1, 5000), help="Hosts at once.")
+@click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter; may be repeated.")
+@click.option("--timeout", type=click.FloatRange(0.1), help="Seconds for a step, unless the playbook says.")
+@click.option("--connect-timeout", type=click.FloatRange(0.1), help="Seconds for connecting and logging in.")
+@click.option("--ticket", type=int, help="Ticket whose contract must allow it.")
+@click.option("--break-glass", metavar="REASON", help="Do it without a ticket; the reason goes into the evidence.")
+@click.option("--dry-run", is_flag=True, help="Probe and show what would be done; change nothing.")
+def run(
+    playbook: str,
+    hosts: str | None,
+    inventory: str | None,
+    known_hosts: str | None,
+    limit: tuple[str, ...],
+    as_json: bool,
+    rendered: bool,
+    output: bool,
+    parallel: int | None,
+    params: tuple[str, ...],
+    timeout: float | None,
+    connect_timeout: float | None,
+    ticket: int | None,
+    break_glass: str | None,
+    dry_run: bool,
+) -> None:
+    """Run PLAYBOOK (a file, or the name of one shipped) on hosts and wait for every one of them."""
+    import time
+
+    from msp import console
+    from msp.cli import run_output
+    from msp.errors import Misconfigured
+    from msp.remote import catalogue, parameters
+    from msp.remote import inventory as lists
+    from msp.remote import plan as plans
+    from msp.remote.outcome import EXIT_STATUS
+
+    if (hosts is None) == (inventory is None):
+        raise Misconfigured("No list of hosts is given.", advice="Give either --hosts FILE or --inventory FILE.")
+    if ticket is not None and break_glass is not None:
+        raise Misconfigured("A ticket and a broken glass exclude each other.", advice="Give --ticket or --break-glass.")
+    if break_glass is not None and not break_glass.strip():
+        raise Misconfigured("Breaking the glass needs a reason.", advice='Say why: --break-glass "server down".')
+    settings = console.settings()
+    secret = Secrets(settings)
+    found = catalogue.find(playbook, settings.playbooks)
+    plan = plans.build(
+        _limited(found, connect_timeout),
+        parameters.split(params),
+        secret=secret,
+        include=catalogue.includer(settings.playbooks, found.folder),
+        step_timeout=_seconds(timeout),
+    )
+    if hosts is not None:
+        targets = lists.read_hosts(Path(hosts), secret=secret)
+    else:
+        pins = Path(known_hosts) if known_hosts else None
+        targets = lists.read_inventory(Path(str(inventory)), secret=secret, known_hosts=pins)
+    if limit:
+        unknown = set(limit) - {target.name for target in targets}
+        if unknown:
+            raise Misconfigured(f"The list has no host {', '.join(sorted(unknown))}.", advice="Check --limit.")
+        targets = [target for target in targets if target.name in limit]
+    ledger, finish = _ledger(settings, plan, targets, ticket, break_glass, dry_run=dry_run, parallel=parallel)
+    listener = (
+        run_output.json_lines(rendered=rendered)
+        if as_json
+        else run_output.people(len(targets), dry_run=dry_run, output=output)
+    )
+    began = time.monotonic()
+    report = drive(plan, targets, ledger, parallel=parallel, dry_run=dry_run, listener=listener)
+    finish(report)
+    click.echo(run_output.summary(report, len(targets), time.monotonic() - began), err=as_json)
+    click.get_current_context().exit(EXIT_STATUS.get(report.state, 1))
+
+
+def _seconds(number: float | None) -> Any:
+    from datetime import timedelta
+
+    return None if number is None else timedelta(seconds=number)
+
+
+def _limited(found: Any, connect_timeout: float | None) -> Any:
+    """Return the playbook with another connect timeout, if one is given."""
+    if connect_timeout is None:
+        return found
+    from dataclasses import replace
+
+    limits = found.playbook.limits.model_copy(update={"connect": _seconds(connect_timeout)})
+    return replace(found, playbook=found.playbook.model_copy(update={"limits": limits}))
+
+
+class Secrets:
+    """Opens references to secrets: vault:NAME, env:VARIABLE, file:PATH. Opens the database for the first kind only."""
+
+    def __init__(self, settings: "Settings", client_id: int = 0) -> None:
+        self._settings, self._client_id = settings, client_id
+
+    def __call__(self, reference: str) -> "Secret":
+        """Return the secret; raises Misconfigured or NotFound."""
+        import os
+
+        from msp import log
+        from msp.errors import Misconfigured
+        from msp.vault import Secret, Vault
+
+        kind, _, name = reference.partition(":")
+        if kind == "vault":
+            from msp import console, db
+
+            console.use_database()
+            with db.begin() as session:
+                return Vault.from_file(self._settings.key_path).get(session, name, client_id=self._client_id)
+        if kind == "env":
+            if name not in os.environ:
+                raise Misconfigured(f"The environment has no variable {name}.", advice="Set it, or use vault:NAME.")
+            value = os.environ[name]
+        elif kind == "file":
+            try:
+                value = Path(name).expanduser().read_text("utf-8").rstrip("\n")
+            except (OSError, UnicodeDecodeError) as error:
+                raise Misconfigured(f"The secret file {name} cannot be read: {error}.") from error
+        else:
+            raise Misconfigured(
+                "A secret is given by reference.", advice="Write vault:NAME, env:VARIABLE or file:PATH."
+            )
+        log.redactor.learn([value])
+        return Secret(value)
+
+
+def _ledger(
+    settings: "Settings",
+    plan: "Plan",
+    targets: "list[Target]",
+    ticket: int | None,
+    break_glass: str | None,
+    *,
+    dry_run: bool,
+    parallel: int | None,
+) -> tuple["Ledger", Any]:
+    """Return where the run is recorded, and what to call with its report: the database if there is one."""
+    from msp.remote.ledger import MemoryLedger
+
+    path = settings.data / "msp.db"
+    if not (settings.database or path.exists()):
+        if ticket is not None:
+            from msp.errors import Misconfigured
+
+            raise Misconfigured("There is no installation here, so there is no ticket.", advice="Run msp init.")
+        click.echo("No installation here: nothing of this run is recorded.", err=True)
+        return MemoryLedger(keep=False), lambda report: None
+    from msp.cli.run_recorded import record
+
+    return record(settings, plan, targets, ticket, break_glass, dry_run=dry_run, parallel=parallel)
+
+
+def drive(plan: "Plan", targets: "list[Target]", ledger: "Ledger", **options: Any) -> "Report":
+    """Run a plan to its end in this process; Ctrl-C cancels it, and a second one gives up."""
+    import asyncio
+    import gc
+    import signal
+
+    from msp import plugins
+    from msp.remote.runner import Runner
+
+    async def whole() -> "Report":
+        opened: dict[str, Any] = {}
+
+        def transport(name: str) -> Any:
+            if name not in opened:
+                opened[name] = _transport(name) or plugins.load("msp.transports", name)()
+            return opened[name]
+
+        runner: Runner = Runner(plan, targets, ledger, transport, **options)
+        loop = asyncio.get_running_loop()
+
+        def interrupted() -> None:
+            click.echo("Cancelling; once more gives up at once.", err=True)
+            loop.remove_signal_handler(signal.SIGINT)
+            runner.cancel("Cancelled from the keyboard.")
+
+        loop.add_signal_handler(signal.SIGINT, interrupted)
+        try:
+            return await runner.run()
+        finally:
+            for one in opened.values():
+                await one.close()
+
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)  # connections make many short-lived objects and few cycles
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(whole())
+    return uvloop.run(whole())  # type: ignore[no-any-return]
+
+
+def _transport(name: str) -> Any:
+    """Return a transport of our own without reading the metadata of every installed package."""
+    if name == "ssh":
+        from msp.remote.ssh import SshTransport
+
+        return SshTransport()
+    if name == "local":
+        from msp.remote.local import LocalTransport
+
+        return LocalTransport()
+    return None
