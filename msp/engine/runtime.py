@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine import Engine
+from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.orm import Session
 
 from msp import db
@@ -25,6 +26,7 @@ VERSION = "1"
 QUIET_SECONDS = 10.0
 
 _clients: list[tuple[Engine, "DBOSClient"]] = []
+_own_engine: list[Engine] = []  # the SQLite engine that a launched DBOS works with
 
 
 class Rarely(logging.Filter):
@@ -71,15 +73,25 @@ def prepare(url: str) -> None:
     """Create or bring up to date DBOS's own tables in the database at `url`. May be repeated.
 
     Called by msp init and msp upgrade; a worker only checks, so that it needs no right to change the schema.
+    Raises Misconfigured if the database does not answer or its role may not create the schema `dbos`.
     """
     from dbos import DBOS
 
     _quiet()
     database = db.Database(url)
-    with database.engine.connect():
-        pass  # makes the file, with our journal mode and file mode, or says why not
-    database.dispose()
-    DBOS.migrate(url)
+    try:
+        with database.engine.connect():
+            pass  # makes the file, with our journal mode and file mode, or says why not
+        DBOS.migrate(url)
+    except OperationalError as error:
+        raise db.explain(error) from error
+    except ProgrammingError as error:
+        raise Misconfigured(
+            f"The durable engine's tables cannot be made: {str(error.orig).strip().splitlines()[0]}.",
+            advice="Let the database's owner run msp upgrade, or grant CREATE on the database.",
+        ) from error
+    finally:
+        database.dispose()
 
 
 def _configuration(settings: Settings) -> "DBOSConfig":
@@ -97,7 +109,8 @@ def _configuration(settings: Settings) -> "DBOSConfig":
     }
     if url.startswith("sqlite"):
         # Its default engine opens the transaction at the first write, so count-and-claim broke a queue's limit.
-        configuration["system_database_engine"] = db.sqlite_engine(url)
+        _own_engine.append(db.sqlite_engine(url))
+        configuration["system_database_engine"] = _own_engine[-1]
     return configuration
 
 
@@ -132,7 +145,7 @@ def launch(settings: Settings) -> None:
         DBOS(config=_configuration(settings))
         DBOS.launch()
     except Exception as error:
-        DBOS.destroy()
+        _destroy(0)
         raise Misconfigured(
             f"The durable engine cannot start: {str(error).strip().splitlines()[0] or type(error).__name__}.",
             advice="Run msp upgrade, and msp doctor if that does not help.",
@@ -146,10 +159,16 @@ def shutdown(drain: timedelta) -> list[str]:
 
     New work waits for another worker. Jobs still running belong to a process that must now end.
     """
-    from dbos import DBOS
-
     from msp.engine import perform
 
     perform.set_draining(True)
-    DBOS.destroy(workflow_completion_timeout_sec=int(drain.total_seconds()))
+    _destroy(int(drain.total_seconds()))
     return perform.active()
+
+
+def _destroy(seconds: int) -> None:
+    from dbos import DBOS
+
+    DBOS.destroy(workflow_completion_timeout_sec=seconds)
+    while _own_engine:
+        _own_engine.pop().dispose()

@@ -9,14 +9,16 @@ import signal
 import sys
 import threading
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from msp import db, events, log
 from msp.clock import utc_now
-from msp.engine import crashpoints, perform, queues
+from msp.engine import crashpoints, perform, queues, ticks
 from msp.engine.claims import ClaimKey, claim_many, finish_many
 from msp.engine.worker import run_worker
 from msp.errors import MspError
@@ -57,6 +59,7 @@ def change(payload: dict[str, Any]) -> None:
                 events.record(session, f"run:{payload['run']}", "step.in_doubt", data={"step": step})
         crashpoints.at("claimed")
         if verdict == "in_doubt":
+            time.sleep(payload.get("linger", 0))
             return
         if verdict == "finished":
             continue
@@ -81,6 +84,12 @@ def killer(payload: dict[str, Any]) -> None:
     """Take the worker down with it, every time."""
     effect("effects", "killer")
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@ticks.on_tick("test_tick", 0.5)
+def count_ticks(session: Session, now: datetime) -> None:
+    """A tick of a room above; its effect is in the database."""
+    events.record(session, "test", "ticked", data={"worker": slot})
 
 
 if __name__ == "__main__":

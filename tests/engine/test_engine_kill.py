@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 
 from msp.clock import utc_now
 from msp.db import Database
-from msp.engine import leases, queues, runtime
+from msp.engine import leases, queues, runtime, schedules
 from msp.engine.claims import ClaimKey, in_doubt, resolve
-from msp.engine.models import Job, WorkerLease
+from msp.engine.models import Job, ScheduleFire, WorkerLease
 from msp.errors import Conflict
 from msp.events import Event
 from msp.evidence import Evidence, verify
@@ -96,6 +96,12 @@ def put(database: Database, job_id: str, handler: str, payload: dict[str, Any], 
 def state(database: Database, job_id: str) -> str:
     with database.read() as session:
         return session.scalars(select(Job.state).where(Job.id == job_id)).one()
+
+
+def told(database: Database, kind: str) -> int:
+    """Count the events of a kind."""
+    with database.read() as session:
+        return session.scalar(select(func.count()).select_from(Event).where(Event.kind == kind)) or 0
 
 
 def test_effect_in_hand_at_a_kill_is_not_done_twice_and_is_told_to_be_in_doubt(
@@ -217,19 +223,21 @@ def test_on_a_server_workers_share_and_one_takes_over_from_another_host(database
 def test_paused_worker_that_wakes_after_the_takeover_changes_nothing(database: Database, workers: Workers) -> None:
     if database.is_sqlite:
         pytest.skip("a paused worker keeps the lock, so SQLite has nobody to take over")
-    put(database, "run:5", "change", {"run": 5, "seconds": 4})
+    put(database, "run:5", "change", {"run": 5, "seconds": 4, "linger": 5})
     zombie = workers.ready("worker-01", lease=3)
     wait_for(lambda: "5 1" in workers.effects())
     zombie.send_signal(signal.SIGSTOP)
     workers.ready("worker-02", lease=3)
-    wait_for(lambda: state(database, "run:5") == "done")
-    zombie.send_signal(signal.SIGCONT)
-    time.sleep(6)  # it ends its step, and is refused
+    wait_for(lambda: told(database, "step.in_doubt"))
+    zombie.send_signal(signal.SIGCONT)  # its step ends, and is refused, while the other works
+    wait_for(lambda: "no longer claimed" in workers.log())
+    wait_for(lambda: state(database, "run:5") != "queued")
+    assert state(database, "run:5") == "done"
     assert workers.effects() == ["5 0", "5 1"]
-    assert "no longer claimed" in workers.log()
     with database.read() as session:
-        assert session.get_one(Job, "run:5").state == "done"
         assert [claim.state for claim in in_doubt(session)] == ["in_doubt"]
+    put(database, "run:6", "change", {"run": 6, "seconds": 0})
+    wait_for(lambda: state(database, "run:6") == "done")
 
 
 def test_limit_of_a_client_holds_whoever_works(database: Database, workers: Workers) -> None:
@@ -244,6 +252,46 @@ def test_limit_of_a_client_holds_whoever_works(database: Database, workers: Work
         at_once[client] += 1 if what == "begin" else -1
         assert at_once[client] <= 2
     assert len(workers.effects("spans")) == 48
+
+
+@pytest.mark.parametrize("point", ["due.before", "tick.committed", "job.handled"])
+def test_a_ticker_killed_at_its_commit_fires_every_schedule_once(
+    database: Database, workers: Workers, point: str
+) -> None:
+    yesterday = utc_now() - timedelta(days=1)
+    line = f"{yesterday.minute} {yesterday.hour} * * *"
+    with database.begin() as session:
+        for number in range(5):
+            schedules.upsert(
+                session,
+                key=f"s:{number}",
+                handler="span",
+                cron=line,
+                queue="restores",
+                payload={"client": number, "seconds": 0},
+                grace=timedelta(hours=30),
+                now=yesterday - timedelta(minutes=5),
+            )
+    killed = workers.start(crash_at=point)
+    assert killed.wait(60) == -signal.SIGKILL, workers.log()
+    workers.ready()
+
+    def all_done() -> bool:
+        with database.read() as session:
+            return list(session.scalars(select(Job.state))) == ["done"] * 5
+
+    wait_for(all_done)
+    with database.read() as session:
+        fires = session.execute(select(ScheduleFire.schedule_id, ScheduleFire.state)).all()
+    assert len(fires) == len(set(fires)) >= 5
+    assert sum(fire.state == "enqueued" for fire in fires) == 5
+
+
+def test_ticks_of_other_rooms_run_and_heartbeats_keep_the_lease(database: Database, workers: Workers) -> None:
+    workers.ready(lease=3)
+    wait_for(lambda: told(database, "ticked") >= 8)
+    with database.read() as session:
+        assert [row.name for row in leases.live(session, utc_now(), timedelta(seconds=3))] == ["worker-01"]
 
 
 def test_drain_ends_the_step_in_hand_and_hands_the_rest_back(database: Database, workers: Workers) -> None:
