@@ -4,6 +4,7 @@ A stream costs a coroutine, not a thread; one reader asks the database for news,
 """
 
 import asyncio
+import io
 import re
 import signal
 import socket
@@ -15,7 +16,7 @@ from typing import Any, cast
 
 import uvicorn
 from a2wsgi import WSGIMiddleware
-from a2wsgi.wsgi import Body, build_environ
+from a2wsgi.wsgi import build_environ
 from flask import Flask
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -120,8 +121,8 @@ class Web:
 
     def _authorise(self, scope: Scope) -> tuple[int, list[tuple[bytes, bytes]], bytes, Actor | None]:
         """Ask the page of that address, which knows the gate: (status, headers, what was missed, who asks)."""
-        environ = build_environ(scope, Body(asyncio.new_event_loop(), _nothing))  # type: ignore[arg-type]
-        with self.app.request_context(environ):  # type: ignore[arg-type]
+        environ = build_environ(cast("Any", scope), cast("Any", io.BytesIO()))
+        with self.app.request_context(cast("Any", environ)):
             response = self.app.full_dispatch_request()
             headers = [(name.lower().encode(), value.encode("latin1")) for name, value in response.headers]
             return response.status_code, headers, response.get_data(), current_actor()
@@ -180,10 +181,6 @@ class Web:
             if text:
                 await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-async def _nothing() -> MutableMapping[str, Any]:
-    return {"type": "http.request", "body": b"", "more_body": False}
 
 
 async def _hang_up(receive: Receive) -> None:
