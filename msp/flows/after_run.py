@@ -1,0 +1,152 @@
+"""What follows when a run has ended: one transaction for run, ticket, bill, visit and evidence."""
+
+import math
+from collections import Counter
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from msp import events, evidence
+from msp.assets.models import ConfigurationItem
+from msp.contracts import agreements, entries
+from msp.desk import tickets
+from msp.engine import crashpoints
+from msp.errors import Conflict, Misconfigured
+from msp.flows import visits
+from msp.remote import catalogue
+from msp.remote.models import Run, RunHost, StepResult
+from msp.remote.outcome import Outcome, run_state
+
+WORDS = {
+    "succeeded": "done, and proven by its checks",
+    "failed": "failed",
+    "in_doubt": "in doubt: what happened on a host is not known, and a person must decide",
+    "cancelled": "cancelled",
+    "refused": "refused by the contract",
+}
+
+
+def finish(session: Session, run_id: int, *, now: datetime) -> bool:
+    """End a run whose every host has ended, with all that follows; return whether it ended now.
+
+    Called after each shard; the last one ends the run. Called again it does nothing.
+    """
+    run = session.scalar(select(Run).where(Run.id == run_id).with_for_update())
+    if run is None or run.state not in ("running", "queued"):
+        return False
+    hosts = list(session.scalars(select(RunHost).where(RunHost.run_id == run.id).order_by(RunHost.position)))
+    if any(host.outcome is None for host in hosts):
+        return False
+    settle(session, run, hosts, now)
+    crashpoints.at("run.settled")
+    return True
+
+
+def settle(session: Session, run: Run, hosts: list[RunHost], now: datetime) -> None:
+    """Write the state of a run from its hosts' outcomes, and what follows from it."""
+    run.state = run_state([Outcome(host.outcome, sent=True) for host in hosts])  # type: ignore[arg-type]  # of KINDS
+    run.finished_at = now
+    counts = Counter(str(host.outcome) for host in hosts)
+    proof = evidence.record(
+        session,
+        "run.finished",
+        actor="worker",
+        subject=("run", run.id),
+        client_id=run.client_id,
+        data={
+            "state": run.state,
+            "digest": run.digest,
+            "hosts": [
+                {"name": host.name, "outcome": host.outcome, "status": host.status, "detail": host.detail}
+                for host in hosts
+            ],
+            "steps": _steps(session, run),
+        },
+        at=now,
+    )
+    told = ", ".join(f"{number} {kind}" for kind, number in sorted(counts.items()))
+    if run.ticket_id is not None:
+        _follow(session, run, hosts, proof, told, now)
+    events.record(session, f"run:{run.id}", "run.changed", client_id=run.client_id, data={"state": run.state})
+
+
+def _steps(session: Session, run: Run) -> list[dict[str, object]]:
+    """Return what proves the run: each phase with the digests of what it printed."""
+    query = (
+        select(StepResult, RunHost.name)
+        .join(RunHost, RunHost.id == StepResult.run_host_id)
+        .where(StepResult.run_id == run.id)
+        .order_by(RunHost.position, StepResult.id)
+        .limit(2000)
+    )
+    return [
+        {
+            "host": host,
+            "step": step.step,
+            "phase": step.phase,
+            "outcome": step.outcome,
+            "status": step.status,
+            "stdout_sha256": step.stdout_sha256,
+            "stderr_sha256": step.stderr_sha256,
+        }
+        for step, host in session.execute(query)
+    ]
+
+
+def _follow(
+    session: Session, run: Run, hosts: list[RunHost], proof: evidence.Evidence, told: str, now: datetime
+) -> None:
+    ticket = tickets.get(session, run.ticket_id or 0, lock=True)
+    names = ", ".join(host.name for host in hosts[:5]) + (" ..." if len(hosts) > 5 else "")
+    text = f"{run.playbook} on {names}: {WORDS[run.state]} ({told})."
+    data = {"run": run.id, "state": run.state, "evidence": proof.id}
+    tickets.append(session, ticket, "playbook_run", by="worker", public=True, text=text, data=data, now=now)
+    if run.dry_run:
+        return
+    _bill(session, run, hosts, proof, now)
+    if run.state == "succeeded" and ticket.is_open and _heals(run, ticket.symptom):
+        said = f"{run.playbook} has mended it, and its check proves it."
+        tickets.move(session, ticket.id, "resolved", by="worker", text=said, now=now)
+    elif run.state == "failed":
+        visits.propose_for_run(session, run, reason=_reason(run, hosts), now=now)
+
+
+def _heals(run: Run, symptom: str | None) -> bool:
+    """Return whether the playbook says that it mends this symptom."""
+    return symptom is not None and symptom in catalogue.parse(run.document).playbook.symptoms
+
+
+def _reason(run: Run, hosts: list[RunHost]) -> str:
+    worst = next(host for host in hosts if host.outcome not in ("ok", "skipped", "refused"))
+    return f"{run.playbook} could not mend {worst.name} remotely: {worst.detail or worst.outcome}"
+
+
+def _bill(session: Session, run: Run, hosts: list[RunHost], proof: evidence.Evidence, now: datetime) -> None:
+    """Propose the line for the run's own time; a contract without a line for it bills nothing."""
+    started = run.started_at or run.requested_at
+    item = session.get(ConfigurationItem, hosts[0].asset_id) if hosts[0].asset_id else None
+    worked = entries.Worked(
+        client_id=run.client_id or 0,
+        begun_at=started,
+        minutes=max(1, math.ceil((now - started).total_seconds() / 60)),
+        ticket_id=run.ticket_id,
+        run_id=run.id,
+        evidence_id=proof.id,
+        site=agreements.site_name(session, item.site_id) if item else None,
+        asset=item.name if item else None,
+        asset_class=item.kind if item else None,
+        work="remote",
+    )
+    try:
+        entries.propose_entry(session, worked, now=now)
+    except (Misconfigured, Conflict) as error:
+        evidence.record(
+            session,
+            "billing.not_proposed",
+            actor="worker",
+            subject=("run", run.id),
+            client_id=run.client_id,
+            data={"why": error.what},
+            at=now,
+        )

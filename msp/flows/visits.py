@@ -1,0 +1,142 @@
+"""From remote work that failed to a visit: who, with which skill and part, and by when; in the failing transaction."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from msp.assets.models import ConfigurationItem
+from msp.clock import utc_now
+from msp.desk import clock, tickets
+from msp.desk.models import Ticket
+from msp.dispatch import visits
+from msp.dispatch.models import WorkOrder
+from msp.errors import Misconfigured
+from msp.people.access import Actor
+from msp.remote.models import Run, RunHost, StepResult
+
+REPAIR = timedelta(hours=1)  # unless the contract says how long a repair takes
+
+
+def propose_for_ticket(
+    session: Session, ticket_id: int, *, actor: Actor, reason: str, now: datetime | None = None
+) -> WorkOrder:
+    """Propose a visit for a ticket by a person's word, with everything that its runs have tried."""
+    now = now or utc_now()
+    if not reason.strip():
+        raise Misconfigured("A visit needs a reason.", advice="Say in a sentence what could not be done remotely.")
+    ticket = tickets.get(session, ticket_id, lock=True)
+    items = [session.get_one(ConfigurationItem, ticket.asset_id)] if ticket.asset_id else []
+    log = [entry for run in _runs_of(session, ticket) for entry in tried(session, run)]
+    return _propose(session, ticket, items, reason.strip(), log, by=actor.name, now=now)
+
+
+def propose_for_run(session: Session, run: Run, *, reason: str, now: datetime, by: str = "worker") -> WorkOrder | None:
+    """Propose the one visit that a failed run leads to, or return the one that stands; None without a ticket."""
+    if run.ticket_id is None:
+        return None
+    ticket = tickets.get(session, run.ticket_id, lock=True)
+    failed = (
+        select(ConfigurationItem)
+        .join(RunHost, RunHost.asset_id == ConfigurationItem.id)
+        .where(RunHost.run_id == run.id, RunHost.outcome.not_in(("ok", "skipped", "refused")))
+    )
+    return _propose(
+        session, ticket, list(session.scalars(failed)), reason, tried(session, run), by=by, now=now, run=run
+    )
+
+
+def _propose(
+    session: Session,
+    ticket: Ticket,
+    items: Sequence[ConfigurationItem],
+    reason: str,
+    log: Sequence[dict[str, Any]],
+    *,
+    by: str,
+    now: datetime,
+    run: Run | None = None,
+) -> WorkOrder:
+    order = visits.propose(
+        session,
+        client_id=ticket.client_id,
+        site_id=ticket.site_id,
+        ticket_id=ticket.id,
+        run_id=run.id if run else None,
+        summary=ticket.subject,
+        reason=reason,
+        skills=skills_for(items),
+        parts=parts_for(items),
+        duration=_repair(session, ticket),
+        due_at=ticket.resolution_due_at,
+        log=list(log),
+        now=now,
+        by=by,
+    )
+    ticket.latest_dispatch_at = order.latest_dispatch_at or ticket.latest_dispatch_at
+    appointment = visits.appointment_of(session, order.id)
+    words = [reason]
+    if order.latest_dispatch_at:
+        words.append(f"A technician must leave by {order.latest_dispatch_at:%Y-%m-%d %H:%M} UTC.")
+    data = {"work_order": order.id, "appointment": appointment.id if appointment else None}
+    tickets.append(session, ticket, "visit", by=by, public=True, text=" ".join(words), data=data, now=now)
+    return order
+
+
+def skills_for(items: Sequence[ConfigurationItem]) -> dict[str, int]:
+    """Return what somebody must know to repair these items on site: hands on hardware, and their platform."""
+    wanted: dict[str, int] = {}
+    for item in items:
+        wanted["network" if item.kind == "network" else "hardware"] = 1
+        if item.platform in ("linux", "windows"):
+            wanted[item.platform] = 1
+        for name, level in dict(item.facts.get("skills", {})).items():
+            wanted[name] = max(int(level), wanted.get(name, 0))
+    return wanted
+
+
+def parts_for(items: Sequence[ConfigurationItem]) -> dict[str, int]:
+    """Return the spare parts that a visit to these items brings, as recorded with them (facts: spare_parts)."""
+    wanted: dict[str, int] = {}
+    for item in items:
+        for sku, quantity in dict(item.facts.get("spare_parts", {})).items():
+            wanted[sku] = wanted.get(sku, 0) + int(quantity)
+    return wanted
+
+
+def tried(session: Session, run: Run) -> list[dict[str, Any]]:
+    """Return what a run did, step by step and redacted, as a technician reads it on the way."""
+    query = (
+        select(StepResult, RunHost.name)
+        .join(RunHost, RunHost.id == StepResult.run_host_id)
+        .where(StepResult.run_id == run.id)
+        .order_by(RunHost.position, StepResult.id)
+        .limit(200)
+    )
+    return [
+        {
+            "at": step.finished_at.isoformat(),
+            "run": run.id,
+            "host": host,
+            "step": f"{step.step}. {step.name}",
+            "phase": step.phase,
+            "outcome": step.outcome,
+            "detail": step.detail,
+            "output": (step.stderr_tail or step.stdout_tail or step.stderr_head or step.stdout_head)[-400:].decode(
+                "utf-8", "backslashreplace"
+            ),
+        }
+        for step, host in session.execute(query)
+    ]
+
+
+def _repair(session: Session, ticket: Ticket) -> timedelta:
+    line = clock.line_of(session, ticket)
+    minutes = (line.policy.get("latest_dispatch") or {}).get("repair_min") if line else None
+    return timedelta(minutes=int(minutes)) if minutes else REPAIR
+
+
+def _runs_of(session: Session, ticket: Ticket) -> list[Run]:
+    return list(session.scalars(select(Run).where(Run.ticket_id == ticket.id).order_by(Run.id)))
