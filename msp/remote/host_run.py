@@ -39,7 +39,7 @@ class HostRun:
             return Outcome("refused", detail=reason)
         started = utc_now()
         try:
-            if (shut := self._around.window()) is not None:
+            if (shut := self._around.window(self.target)) is not None:
                 return Outcome("refused", detail=shut)
             try:
                 await self.line.shell()
@@ -70,7 +70,7 @@ class HostRun:
                 continue
             if self._around.should_stop():
                 raise Interrupted
-            if (shut := self._around.window()) is not None:
+            if (shut := self._around.window(self.target)) is not None:
                 return Outcome("refused", detail=f"Before {planned.what}: {shut}")
             outcome = await StepRun(self._around, self, planned).step()
             if outcome.kind in ("ok", "skipped"):

@@ -64,7 +64,7 @@ class Runner:
         redactor: Redactor | None = None,
         listener: Callable[[StepRecord | HostEnd], None] | None = None,
         should_stop: Callable[[], bool] = lambda: False,
-        window: Callable[[], str | None] = lambda: None,
+        window: Callable[[Target], str | None] = lambda _: None,
         approved: Callable[[Target, PlannedStep, Question], str | None] = _nobody,
         positions: Sequence[int] | None = None,
         max_fail: int | None = None,
@@ -72,7 +72,7 @@ class Runner:
     ) -> None:
         """transports: gives the transport of a name. positions: of the targets in the whole run (default 0, 1, ...).
 
-        should_stop: true when this worker is to stop between steps. window: why nothing may be done now, or None;
+        should_stop: true when this worker is to stop between steps. window: why nothing may be done to a host now, or None;
         asked before every step of every host, so it must be quick.
         """
         book = plan.playbook

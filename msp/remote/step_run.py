@@ -45,7 +45,7 @@ class Around:
     redactor: Redactor
     dry_run: bool
     should_stop: Callable[[], bool]
-    window: Callable[[], str | None]  # why nothing may be done now, or None
+    window: Callable[[Target], str | None]  # why nothing may be done to a host now, or None
     approved: Callable[[Target, PlannedStep, Question], str | None]  # why not, or None
     run: Mapping[str, Any] = field(default_factory=dict)  # `run` in templates
 
