@@ -111,7 +111,7 @@ def list_contracts(client_key: str | None, as_json: bool) -> None:
             query = query.where(Client.id == agreements.client_by_key(session, client_key).id)
         rows = [
             (one.reference, key, one.kind, one.currency, one.starts_on, one.ends_on, one.title)
-            for one, key in session.execute(query).tuples()
+            for one, key in session.execute(query)
         ]
     _print_rows(("reference", "client", "kind", "currency", "starts_on", "ends_on", "title"), rows, as_json)
 

@@ -251,7 +251,7 @@ def _money_left(session: Session, contract_id: int, line: Line, day: date, zone:
         line_bill.value(line, tariffs.split(begun, minutes, line.tariffs, zone))
         for begun, minutes in session.execute(
             select(BillingEntry.worked_at, BillingEntry.minutes).where(*_same_line(contract_id, line, day, zone))
-        ).tuples()
+        )
     )
     return line.prices["monthly_fee"] - total(spent, line.currency)
 

@@ -89,4 +89,5 @@ def _first_usable(session: Session, contract_id: int, on: date) -> tuple[int, in
         .order_by(HourBlock.expires_on.is_(None), HourBlock.expires_on, HourBlock.purchased_on, HourBlock.id)
         .limit(1)
     )
-    return session.execute(query).tuples().first()
+    row = session.execute(query).first()
+    return None if row is None else (row[0], row[1])

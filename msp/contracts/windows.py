@@ -104,17 +104,17 @@ def parse_freeze(fields: Fields) -> Freeze:
 
 
 def _enter(windows: Sequence[Window], at: datetime, zone: ZoneInfo) -> datetime | None:
-    """Return the first instant from `at` on inside a window; every window comes within eight days."""
+    """Return the first instant from `at` on inside a window; every window comes within two weeks."""
     if window_at(windows, at, zone):
         return at
     today = at.astimezone(zone).date()
-    begins = [
-        begin
+    spans = (
+        window.span_of(day, zone)
         for window in windows
-        for day in (today + timedelta(days=number) for number in range(-1, 9))
-        if day.weekday() in window.weekdays and at <= (begin := window.span_of(day, zone)[0])
-    ]
-    return min(begins, default=None)
+        for day in (today + timedelta(days=number) for number in range(-1, 16))
+        if day.weekday() in window.weekdays
+    )
+    return min((begin for begin, end in spans if at <= begin < end), default=None)  # empty where the clock skips it
 
 
 def _instant(day: date, minute: int, zone: ZoneInfo) -> datetime:
