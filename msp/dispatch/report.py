@@ -10,7 +10,7 @@ def to_plan(solution: Solution, *, out_of_time: bool = False) -> Plan:
     problem = net.problem
     routes = []
     for lane in range(len(net.tech)):
-        route = _route(solution, lane)
+        route = route_of(solution, lane)
         if route is not None:
             routes.append(route)
     unassigned = {
@@ -26,7 +26,7 @@ def to_plan(solution: Solution, *, out_of_time: bool = False) -> Plan:
     return Plan(tuple(routes), unassigned, tuple(moved))
 
 
-def _route(solution: Solution, lane: int) -> Route | None:
+def route_of(solution: Solution, lane: int) -> Route | None:
     net, made, past = solution.net, solution.lanes[lane], solution.net.past[lane]
     problem = net.problem
     if not made.seq and not any(kind != "break" for kind, *_ in past.stops):

@@ -161,7 +161,7 @@ class Solution:
             return 0
         return self.w_travel * (made.timing.travel + past.travel) + self.w_over * made.timing.over
 
-    def _store(self, lane: int, seq: list[int]) -> bool:
+    def store(self, lane: int, seq: list[int]) -> bool:
         timing = schedule(self.net, lane, seq)
         if timing is None:
             return False
@@ -176,7 +176,7 @@ class Solution:
         """Put a new order of stops into a lane; False (and nothing promised about the state) if it does not work."""
         if self.any_parts and parts and not self._supply(lane, seq):
             return False
-        if not self._store(lane, seq):
+        if not self.store(lane, seq):
             return False
         return not self.any_tied or self._ripple([lane])
 
@@ -198,7 +198,7 @@ class Solution:
                 continue
             if place[0] == lane:
                 del seq[place[1]]
-            elif not self._store(place[0], without):
+            elif not self.store(place[0], without):
                 return False
         if idle:
             found = allot(self, who, {lane: seq})
@@ -264,7 +264,7 @@ class Solution:
                     there = self.where[other]
                     if there >= 0 and self.rebound(other):
                         before = self.lanes[there].timing.starts
-                        if not self._store(there, self.lanes[there].seq):
+                        if not self.store(there, self.lanes[there].seq):
                             return False
                         if self.lanes[there].timing.starts != before and there not in queue:
                             queue.append(there)
@@ -319,7 +319,7 @@ class Solution:
         for other in eased:
             lane = self.where[other]
             moved = lane >= 0 and self.rebound(other)
-            if moved and not (self._store(lane, self.lanes[lane].seq) and self._ripple([lane])):
+            if moved and not (self.store(lane, self.lanes[lane].seq) and self._ripple([lane])):
                 return False
         return True
 
