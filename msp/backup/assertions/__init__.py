@@ -1,0 +1,1 @@
+"""Questions put to restored data: databases in files and database servers started for the test."""

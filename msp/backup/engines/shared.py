@@ -1,0 +1,52 @@
+"""What several engines need: the backup's file, and the restored tree below the case's root."""
+
+import os
+from pathlib import Path
+
+from msp.backup.case import Case
+from msp.backup.engine import Found
+from msp.backup.verdict import Finding, Weight
+
+
+def backup_file(case: Case) -> Path:
+    """Return the backup's file; raises Found if there is none (missing), it is empty, or this machine cannot see it."""
+    path = case.file or Path(case.repo or "")
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        raise Found(absent(path)) from None
+    except OSError as error:
+        what = f"{path} cannot be reached: {error.strerror}."
+        raise Found(Finding("repository", what, advice="Check rights and mounts.", weight=Weight.ERROR)) from error
+    if path.is_file() and size == 0:
+        advice = "Look at the job that wrote it."
+        raise Found(
+            Finding("repository", f"{path} is empty.", advice=advice),
+            Finding("missing", "There is nothing to restore.", advice=advice),
+        )
+    if path.is_file() and not os.access(path, os.R_OK):
+        what = f"{path} may not be read by this account."
+        raise Found(Finding("repository", what, advice="Give this account the right to read it.", weight=Weight.ERROR))
+    return path
+
+
+def absent(path: Path) -> Finding:
+    """Return what a backup that is not there means: a fault, unless the disk it lies on is not there either."""
+    if path.parent.is_dir():
+        return Finding("missing", f"There is no backup at {path}.", advice="Look at the job that should write it.")
+    what = f"{path.parent} is not there, so nothing can be said about the backup in it."
+    return Finding("missing", what, advice="Mount the disk it lies on.", weight=Weight.ERROR)
+
+
+def tree_below(into: Path, root: str, paths: tuple[str, ...]) -> Path:
+    """Return the restored root; raises Found if the snapshot does not hold it.
+
+    paths: what the snapshot was made of. A root given relative to the place where the backup ran is looked up there.
+    """
+    candidates = [root, *(path.strip("/") for path in paths if root and path.rstrip("/").endswith(f"/{root}"))]
+    for candidate in candidates:
+        tree = into.joinpath(*candidate.split("/")) if candidate else into
+        if tree.is_dir() and not tree.is_symlink() and tree.resolve().is_relative_to(into.resolve()):
+            return tree
+    what = f"The snapshot holds no folder {root!r}."
+    raise Found(Finding("missing", what, ", ".join(paths), "Look what the backup job includes."))
