@@ -9,7 +9,7 @@ R2 needs no rule here: the caller passes the policy and the calendar pinned when
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -38,6 +38,7 @@ class _Halt:
     until: int | None
     why: str
     is_pause: bool  # a waiting state; else resolved, closed, or an outcome
+    place: int = 0  # in the log, of the event that began it
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +159,7 @@ def read(
     began = _began(log)
     answer = _first_answer(log)
     now = halts[-1] if halts and halts[-1].until is None else None
-    resolved = (now.since, len(events)) if now and now.why in DONE_STATES else None
+    resolved = (now.since, now.place) if now and now.why in DONE_STATES else None
     response_halts = [halt for halt in halts if policy.pause_first_response or not halt.is_pause]
     first_response = case.clock("first_response", start, began, answer, response_halts)
     resolution = case.clock("resolution", start, began, resolved, halts)
@@ -221,7 +222,7 @@ def _halts(log: Log, policy: Policy) -> tuple[list[_Halt], str]:
     """Return when the ticket was not worked on, in order, and its present state."""
     halts: list[_Halt] = []
     state = "open"
-    for (at, _), event in log:
+    for (at, place), event in log:
         if event.type not in ("state", "merged_into"):
             continue
         state = "merged" if event.type == "merged_into" else event.to
@@ -231,9 +232,9 @@ def _halts(log: Log, policy: Policy) -> tuple[list[_Halt], str]:
         if now and not now.is_pause and state in DONE_STATES:
             continue  # closing what is resolved or cancelled changes no clock
         if now:
-            halts[-1] = _Halt(now.since, at, now.why, now.is_pause)
+            halts[-1] = replace(now, until=at)
         if halting:
-            halts.append(_Halt(at, None, state, is_pause))
+            halts.append(_Halt(at, None, state, is_pause, place))
     return halts, state
 
 
@@ -243,9 +244,7 @@ def _before(halts: Sequence[_Halt], met: Moment | None) -> list[_Halt]:
         return list(halts)
     end = met[0]
     return [
-        _Halt(halt.since, end if halt.until is None else min(halt.until, end), halt.why, halt.is_pause)
-        for halt in halts
-        if halt.since < end
+        replace(halt, until=end if halt.until is None else min(halt.until, end)) for halt in halts if halt.since < end
     ]
 
 
