@@ -11,11 +11,11 @@ from msp import events, evidence
 from msp.assets.models import ConfigurationItem
 from msp.contracts import agreements, entries
 from msp.desk import tickets
-from msp.engine import crashpoints
+from msp.engine import claims, crashpoints
 from msp.errors import Conflict, Misconfigured
 from msp.flows import visits
 from msp.remote import catalogue
-from msp.remote.models import Run, RunHost, StepResult
+from msp.remote.models import Run, RunHost
 from msp.remote.outcome import Outcome, run_state
 
 WORDS = {
@@ -33,7 +33,7 @@ def finish(session: Session, run_id: int, *, now: datetime) -> bool:
     Called after each shard; the last one ends the run. Called again it does nothing.
     """
     run = session.scalar(select(Run).where(Run.id == run_id).with_for_update())
-    if run is None or run.state not in ("running", "queued"):
+    if run is None or run.state not in ("running", "queued", "cancelling"):
         return False
     hosts = list(session.scalars(select(RunHost).where(RunHost.run_id == run.id).order_by(RunHost.position)))
     if any(host.outcome is None for host in hosts):
@@ -45,7 +45,8 @@ def finish(session: Session, run_id: int, *, now: datetime) -> bool:
 
 def settle(session: Session, run: Run, hosts: list[RunHost], now: datetime) -> None:
     """Write the state of a run from its hosts' outcomes, and what follows from it."""
-    run.state = run_state([Outcome(host.outcome, sent=True) for host in hosts])  # type: ignore[arg-type]  # of KINDS
+    doubted = {claim.host_id for claim in claims.in_doubt(session, run_id=run.id)}  # a cancelled effect may have begun
+    run.state = run_state([Outcome(host.outcome, sent=host.id in doubted) for host in hosts])  # type: ignore[arg-type]
     run.finished_at = now
     counts = Counter(str(host.outcome) for host in hosts)
     proof = evidence.record(
@@ -61,7 +62,6 @@ def settle(session: Session, run: Run, hosts: list[RunHost], now: datetime) -> N
                 {"name": host.name, "outcome": host.outcome, "status": host.status, "detail": host.detail}
                 for host in hosts
             ],
-            "steps": _steps(session, run),
         },
         at=now,
     )
@@ -69,29 +69,6 @@ def settle(session: Session, run: Run, hosts: list[RunHost], now: datetime) -> N
     if run.ticket_id is not None:
         _follow(session, run, hosts, proof, told, now)
     events.record(session, f"run:{run.id}", "run.changed", client_id=run.client_id, data={"state": run.state})
-
-
-def _steps(session: Session, run: Run) -> list[dict[str, object]]:
-    """Return what proves the run: each phase with the digests of what it printed."""
-    query = (
-        select(StepResult, RunHost.name)
-        .join(RunHost, RunHost.id == StepResult.run_host_id)
-        .where(StepResult.run_id == run.id)
-        .order_by(RunHost.position, StepResult.id)
-        .limit(2000)
-    )
-    return [
-        {
-            "host": host,
-            "step": step.step,
-            "phase": step.phase,
-            "outcome": step.outcome,
-            "status": step.status,
-            "stdout_sha256": step.stdout_sha256,
-            "stderr_sha256": step.stderr_sha256,
-        }
-        for step, host in session.execute(query)
-    ]
 
 
 def _follow(

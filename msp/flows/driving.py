@@ -1,0 +1,242 @@
+"""One shard of a run, in the worker: read what to do, do it with no transaction open, settle when all have ended."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from msp import db, events, evidence, plugins
+from msp.assets import inventory
+from msp.assets.models import ConfigurationItem
+from msp.clock import utc_now
+from msp.contracts.clauses import ALLOW, ASK, BreakGlass
+from msp.engine import crashpoints, perform, queues
+from msp.errors import Misconfigured, MspError
+from msp.flows import after_run, deciding
+from msp.redact import Redactor
+from msp.remote import catalogue, plan
+from msp.remote.models import Run, RunHost
+from msp.remote.runner import Runner
+from msp.remote.sql_ledger import SqlLedger
+from msp.remote.target import Credential, Target
+from msp.remote.transport import Transport
+from msp.settings import Settings
+from msp.vault import Secret, Vault
+
+LOOK_AGAIN = timedelta(seconds=5)  # how old the answer to "may we still?" may be
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Everything that driving a shard needs, read in one transaction; nothing in it is a stored object."""
+
+    run_id: int
+    client_id: int | None
+    actor: str
+    plan: plan.Plan
+    targets: tuple[Target, ...]
+    positions: tuple[int, ...]
+    parallel: int
+    max_fail: int | None
+    dry_run: bool
+
+
+def drive(settings: Settings, run_id: int, shard: int) -> None:
+    """Drive one shard to its end. Entered again after a crash it goes on where the ledger says it was.
+
+    Raises HandBack when this worker is stopping; another one goes on.
+    """
+    with db.begin() as session:
+        if not begin(session, run_id):
+            return
+    crashpoints.at("run.started")
+    with db.begin() as session:  # a first secret of a client writes its key
+        work = read(session, settings, run_id, shard)
+    if work.targets:
+        report = asyncio.run(_run(settings, work, shard))
+        if report:
+            raise queues.HandBack
+    crashpoints.at("run.driven")
+    with db.begin() as session:
+        after_run.finish(session, run_id, now=utc_now())
+    crashpoints.at("run.finished")
+
+
+def begin(session: Session, run_id: int) -> bool:
+    """Mark a run as running; False if it has moved on (cancelled, ended)."""
+    run = session.scalar(select(Run).where(Run.id == run_id).with_for_update())
+    if run is None or run.state not in ("queued", "running", "cancelling"):
+        return False
+    if run.state == "queued":
+        run.state, run.started_at = "running", utc_now()
+        events.record(session, f"run:{run.id}", "run.changed", client_id=run.client_id, data={"state": run.state})
+    return True
+
+
+def read(session: Session, settings: Settings, run_id: int, shard: int) -> Work:
+    """Return the work of one shard: its plan with secrets opened, and a target for each host not yet ended."""
+    run = session.get_one(Run, run_id)
+    vault = Vault.from_file(settings.key_path)
+
+    def secret(reference: str) -> Secret:
+        return vault.get(session, reference.removeprefix("vault:"), client_id=run.client_id or 0)
+
+    found = catalogue.parse(run.document, own=settings.playbooks)
+    ready = plan.build(found, run.parameters, secret=secret, include=catalogue.includer(settings.playbooks))
+    query = (
+        select(RunHost, ConfigurationItem)
+        .join(ConfigurationItem, ConfigurationItem.id == RunHost.asset_id)
+        .where(RunHost.run_id == run.id, RunHost.shard == shard, RunHost.outcome.is_(None))
+        .order_by(RunHost.position)
+    )
+    rows = list(session.execute(query))
+    return Work(
+        run_id=run.id,
+        client_id=run.client_id,
+        actor=run.actor,
+        plan=ready,
+        targets=tuple(_target(session, vault, item) for _, item in rows),
+        positions=tuple(host.position for host, _ in rows),
+        parallel=run.parallel,
+        max_fail=run.max_fail,
+        dry_run=run.dry_run,
+    )
+
+
+def _target(session: Session, vault: Vault, item: ConfigurationItem) -> Target:
+    credential = Credential(user=item.username or "")
+    if item.secret_name:
+        value = vault.get(session, item.secret_name, client_id=item.client_id)
+        if "PRIVATE KEY" in value.value:
+            credential = Credential(user=item.username or "", private_key=value)
+        else:
+            credential = Credential(user=item.username or "", password=value)
+    return Target(
+        name=item.name,
+        address=item.address or "",
+        port=item.port or 22,
+        credential=credential,
+        host_keys=tuple(key.public_key for key in inventory.pinned(session, item.id)),
+        transport=item.transport,
+        platform=item.platform,
+        kind=item.kind,
+        asset_id=item.id,
+        facts=dict(item.facts),
+    )
+
+
+async def _run(settings: Settings, work: Work, shard: int) -> bool:
+    """Drive the hosts; return whether some were interrupted because this worker is stopping."""
+    transports: dict[str, Transport] = {}
+
+    def transport(name: str) -> Transport:
+        if name not in transports:
+            transports[name] = plugins.load("msp.transports", name)()
+        return transports[name]
+
+    runner = Runner(
+        work.plan,
+        work.targets,
+        SqlLedger(work.run_id, settings.worker_name),
+        transport,
+        parallel=work.parallel,
+        dry_run=work.dry_run,
+        redactor=Redactor(_credentials(work)),
+        should_stop=perform.draining,
+        window=window_of(work.run_id),
+        positions=work.positions,
+        max_fail=work.max_fail,
+        run={"id": work.run_id, "actor": work.actor},
+    )
+    watch = asyncio.create_task(_watch_for_cancel(runner, work.run_id))
+    try:
+        report = await runner.run()
+    finally:
+        watch.cancel()
+        for opened in transports.values():
+            await opened.close()
+    return bool(report.interrupted)
+
+
+def _credentials(work: Work) -> list[str]:
+    values = [target.credential.password or target.credential.private_key for target in work.targets]
+    return [value.value for value in values if value]
+
+
+async def _watch_for_cancel(runner: Runner, run_id: int) -> None:
+    """Cancel the runner once somebody has cancelled the run."""
+    while True:
+        await asyncio.sleep(0.5)
+        if await asyncio.to_thread(_state, run_id) == "cancelling":
+            runner.cancel("Cancelled by a person.")
+
+
+def _state(run_id: int) -> str | None:
+    with db.read() as session:
+        return session.scalar(select(Run.state).where(Run.id == run_id))
+
+
+def window_of(run_id: int) -> Callable[[Target], str | None]:
+    """Return a function that says why nothing may be done to a host now, or None; it looks at most every 5 s."""
+    known: dict[str, tuple[datetime, str | None]] = {}
+
+    def why_not(target: Target) -> str | None:
+        now = utc_now()
+        if target.name not in known or now - known[target.name][0] > LOOK_AGAIN:
+            with db.read() as session:
+                known[target.name] = (now, _refusal(session, run_id, target, now))
+        return known[target.name][1]
+
+    return why_not
+
+
+def _refusal(session: Session, run_id: int, target: Target, now: datetime) -> str | None:
+    run = session.get_one(Run, run_id)
+    if run.not_after is not None and now > run.not_after:
+        return f"The run had to be done by {run.not_after:%Y-%m-%d %H:%M} UTC."
+    item = session.get(ConfigurationItem, target.asset_id)
+    if item is None:
+        return None
+    glass = run.decision.get("break_glass")
+    broken = BreakGlass(glass["approver"], glass["reason"]) if glass else None
+    said = deciding.decide(session, item, run.action_class, actor=run.actor, at=now, break_glass=broken).decision
+    if said.effect == ALLOW or (said.effect == ASK and run.decision["effect"] == ASK):
+        return None
+    return said.text
+
+
+def gave_up(session: Session, payload: dict[str, Any], what: str) -> None:
+    """End what is left of a run whose job has failed for good: hosts not begun are not started, others unknown."""
+    run = session.scalar(select(Run).where(Run.id == int(payload["run_id"])).with_for_update())
+    if run is None or run.finished_at is not None:
+        return
+    now = utc_now()
+    for host in session.scalars(select(RunHost).where(RunHost.run_id == run.id, RunHost.outcome.is_(None))):
+        host.outcome = "lost" if host.started_at else "not_started"
+        host.state, host.detail, host.finished_at = "finished", what, now
+    hosts = list(session.scalars(select(RunHost).where(RunHost.run_id == run.id).order_by(RunHost.position)))
+    run.state = "running"
+    after_run.settle(session, run, hosts, now)
+
+
+def cancel(session: Session, run_id: int, *, by: str) -> Run:
+    """Cancel a run. One that waits ends at once; one at work is told to stop, and says what it could not take back."""
+    run = session.scalar(select(Run).where(Run.id == run_id).with_for_update())
+    if run is None:
+        raise Misconfigured(f"There is no run {run_id}.")
+    if run.state in ("awaiting_approval", "queued"):
+        now = utc_now()
+        run.state, run.finished_at = "cancelled", now
+        for host in session.scalars(select(RunHost).where(RunHost.run_id == run.id, RunHost.outcome.is_(None))):
+            host.state, host.outcome, host.finished_at = "finished", "not_started", now
+    elif run.state == "running":
+        run.state = "cancelling"
+    else:
+        raise MspError(f"Run {run_id} has ended: {run.state}.")
+    evidence.record(session, "run.cancelled", actor=by, subject=("run", run.id), client_id=run.client_id)
+    events.record(session, f"run:{run.id}", "run.changed", client_id=run.client_id, data={"state": run.state})
+    return run

@@ -1,0 +1,55 @@
+"""What a worker does: every durable job and every tick by its name. Importing this module registers them."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from msp.desk import clock
+from msp.engine import queues, ticks
+from msp.flows import approving, driving, restores, runs
+from msp.settings import Settings, load
+
+_settings: list[Settings] = []
+
+
+def configure(settings: Settings) -> None:
+    """Give the handlers of this process their settings; without it they read msp.toml and MSP_*."""
+    _settings[:] = [settings]
+
+
+def settings() -> Settings:
+    """Return the settings of this process."""
+    if not _settings:
+        configure(load())
+    return _settings[0]
+
+
+@queues.register(runs.HANDLER, failed=driving.gave_up)
+def drive(payload: dict[str, Any]) -> None:
+    """Drive one shard of a run."""
+    driving.drive(settings(), int(payload["run_id"]), int(payload["shard"]))
+
+
+@queues.register(restores.HANDLER, failed=restores.gave_up)
+def restore_test(payload: dict[str, Any]) -> None:
+    """Do one restore test of a plan."""
+    restores.perform(settings(), int(payload["plan_id"]), payload.get("nominal"))
+
+
+@ticks.on_tick("clocks", 1.0)
+def clocks(session: Session, now: datetime) -> int:
+    """Record warnings and breaches when they happen."""
+    return clock.wake(session, now)
+
+
+@ticks.on_tick("approvals", 15.0)
+def approvals(session: Session, now: datetime) -> int:
+    """End what nobody approved in time."""
+    return approving.expire(session, now)
+
+
+@ticks.on_tick("proofs", 60.0)
+def proofs(session: Session, now: datetime) -> int:
+    """Open a ticket for every backup plan whose proof is overdue."""
+    return restores.tell_overdue(session, now)

@@ -1,0 +1,240 @@
+"""The ledger of a stored run: claims, results, ends, evidence and events of one batch in one transaction."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.dialects.postgresql import insert as insert_postgresql
+from sqlalchemy.dialects.sqlite import insert as insert_sqlite
+from sqlalchemy.orm import Session
+
+from msp import db, events, evidence
+from msp.clock import utc_now
+from msp.engine import claims, crashpoints
+from msp.engine.claims import ClaimKey
+from msp.engine.models import EffectClaim
+from msp.remote.ledger import History, HostEnd, Key, StepRecord, Verdict
+from msp.remote.models import Run, RunHost, StepResult
+from msp.remote.outcome import Outcome
+from msp.remote.output import Captured
+
+ONE_OF_A_KIND = ("run_host_id", "step", "phase", "attempt")
+ROWS = 100  # of step results in one statement
+
+
+class SqlLedger:
+    """Remembers one run. Its methods block, each for one transaction; call them from a thread."""
+
+    blocking = True
+
+    def __init__(self, run_id: int, worker: str) -> None:
+        """worker: the slot name that claims are written under, for people."""
+        self._run_id, self._worker = run_id, worker
+        with db.read() as session:
+            self._client_id = session.get_one(Run, run_id).client_id
+            rows = session.execute(select(RunHost.position, RunHost.id).where(RunHost.run_id == run_id))
+            self._ids: dict[int, int] = {row[0]: row[1] for row in rows}
+        self._positions = {host_id: position for position, host_id in self._ids.items()}
+
+    def history(self) -> History:
+        """Return results and doubts that an earlier execution left behind."""
+        with db.read() as session:
+            stored = session.scalars(select(StepResult).where(StepResult.run_id == self._run_id))
+            records = [self._record(row) for row in stored]
+            open_claims = select(EffectClaim).where(
+                EffectClaim.run_id == self._run_id, EffectClaim.state.in_(("claimed", "in_doubt"))
+            )
+            doubts = frozenset(self._key_of(claim) for claim in session.scalars(open_claims))
+        return History({record.key: record for record in records}, doubts)
+
+    def write(
+        self, records: Sequence[StepRecord], ends: Sequence[HostEnd], claims_asked: Sequence[Key]
+    ) -> Mapping[Key, Verdict]:
+        """Store results and ends and claim effects; all or nothing. Raises Conflict if the run was taken over."""
+        crashpoints.at("ledger.before")
+        with db.begin() as session:
+            verdicts = self._write(session, records, ends, claims_asked)
+            crashpoints.at("ledger.written")
+        crashpoints.at("ledger.claimed" if claims_asked else "ledger.told")
+        return verdicts
+
+    def _write(
+        self, session: Session, records: Sequence[StepRecord], ends: Sequence[HostEnd], asked: Sequence[Key]
+    ) -> Mapping[Key, Verdict]:
+        now = utc_now()
+        touched = {self._ids[key.host] for key in (*(record.key for record in records), *asked)}
+        if touched:
+            waiting = update(RunHost).where(RunHost.id.in_(touched), RunHost.started_at.is_(None))
+            session.execute(waiting.values(state="running", started_at=now))
+        if records:
+            self._store(session, records)
+            self._settle_claims(session, records)
+        for end in ends:
+            self._end(session, end)
+        verdicts = claims.claim_many(session, [self._claim(key) for key in asked], self._worker, now) if asked else []
+        if records or ends:
+            self._tell(session, records, ends)
+        return {key: result.verdict for key, result in zip(asked, verdicts, strict=True)}
+
+    def resolve(self, key: Key, *, ran: bool) -> None:
+        """Settle an effect in doubt by what a read-only probe found."""
+        with db.begin() as session:
+            word = "probe_ran" if ran else "probe_not_ran"
+            claims.resolve(session, self._claim(key), word, self._worker, "The step's own probe told.")
+            evidence.record(
+                session,
+                "run.doubt_resolved",
+                actor=self._worker,
+                subject=("run", self._run_id),
+                client_id=self._client_id,
+                data={"position": key.host, "step": key.step, "phase": key.phase, "resolution": word},
+            )
+        crashpoints.at("ledger.resolved")
+
+    def token(self, key: Key) -> str:
+        """Return the word by which the effect's process can be found again on the host."""
+        return f"msp-{self._run_id}-{key.host}-{key.step}-{key.phase}-{key.attempt}"
+
+    def _claim(self, key: Key) -> ClaimKey:
+        return ClaimKey(self._run_id, self._ids[key.host], key.step, key.phase, key.attempt)
+
+    def _key_of(self, claim: EffectClaim) -> Key:
+        return Key(self._positions[claim.host_id], claim.step, claim.phase, claim.attempt)  # type: ignore[arg-type]
+
+    def _store(self, session: Session, records: Sequence[StepRecord]) -> None:
+        """Insert results; one told again after an interruption replaces what was known."""
+        rows = {tuple(row[name] for name in ONE_OF_A_KIND): row for row in map(self._row, records)}
+        values = list(rows.values())
+        make = insert_sqlite if session.get_bind().dialect.name == "sqlite" else insert_postgresql
+        for begin in range(0, len(values), ROWS):
+            batch = make(StepResult).values(values[begin : begin + ROWS])
+            fresh = {name: batch.excluded[name] for name in values[0] if name not in ("run_id", *ONE_OF_A_KIND)}
+            session.execute(batch.on_conflict_do_update(index_elements=ONE_OF_A_KIND, set_=fresh))
+
+    def _settle_claims(self, session: Session, records: Sequence[StepRecord]) -> None:
+        """Finish the claims of what is known; what is in doubt stays so until somebody knows."""
+        told = {self._claim(record.key): record for record in records if record.key.phase in ("do", "undo")}
+        if not told:
+            return
+        held = select(EffectClaim).where(
+            EffectClaim.run_id == self._run_id,
+            EffectClaim.host_id.in_({key.host_id for key in told}),
+            EffectClaim.state == "claimed",
+        )
+        finished: list[ClaimKey] = []
+        for claim in session.scalars(held.with_for_update()):
+            key = ClaimKey(claim.run_id, claim.host_id, claim.step, claim.phase, claim.attempt)
+            if key not in told:
+                continue
+            if told[key].outcome.in_doubt:
+                claim.state = "in_doubt"
+            else:
+                finished.append(key)
+        session.flush()
+        if finished:
+            claims.finish_many(session, finished, utc_now())
+
+    def _end(self, session: Session, end: HostEnd) -> None:
+        host = session.get_one(RunHost, self._ids[end.position], with_for_update=True)
+        if host.outcome is not None:
+            return  # another worker was first; its word stands
+        host.state, host.outcome, host.status = "finished", end.outcome.kind, end.outcome.status
+        host.detail, host.finished_at = end.outcome.detail, end.finished_at
+        host.started_at = host.started_at or end.started_at
+
+    def _tell(self, session: Session, records: Sequence[StepRecord], ends: Sequence[HostEnd]) -> None:
+        topic = f"run:{self._run_id}"
+        for record in records:
+            events.record(session, topic, "run.step", client_id=self._client_id, data=_said(record))
+        for end in ends:
+            data = {
+                "position": end.position,
+                "host": end.host,
+                "outcome": end.outcome.kind,
+                "detail": end.outcome.detail,
+            }
+            events.record(session, topic, "run.host", client_id=self._client_id, data=data)
+        evidence.record(
+            session,
+            "run.steps",
+            actor=self._worker,
+            subject=("run", self._run_id),
+            client_id=self._client_id,
+            data={"steps": [_proof(record) for record in records], "hosts": [_ended(end) for end in ends]},
+        )
+
+    def _row(self, record: StepRecord) -> dict[str, Any]:
+        key, outcome, out, err = record.key, record.outcome, record.out, record.err
+        return {
+            "run_id": self._run_id,
+            "run_host_id": self._ids[key.host],
+            "step": key.step,
+            "phase": key.phase,
+            "attempt": key.attempt,
+            "name": record.name,
+            "outcome": outcome.kind,
+            "status": outcome.status,
+            "detail": outcome.detail,
+            "rendered": record.rendered.replace("\0", ""),
+            "stdout_head": out.head,
+            "stdout_tail": out.tail,
+            "stdout_bytes": out.size,
+            "stdout_sha256": out.sha256,
+            "stderr_head": err.head,
+            "stderr_tail": err.tail,
+            "stderr_bytes": err.size,
+            "stderr_sha256": err.sha256,
+            "started_at": record.started_at,
+            "finished_at": record.finished_at,
+        }
+
+    def _record(self, row: StepResult) -> StepRecord:
+        return StepRecord(
+            key=Key(self._positions[row.run_host_id], row.step, row.phase, row.attempt),  # type: ignore[arg-type]
+            host="",
+            name=row.name,
+            outcome=Outcome(row.outcome, status=row.status, detail=row.detail),  # type: ignore[arg-type]
+            rendered=row.rendered,
+            started_at=row.started_at,
+            finished_at=row.finished_at,
+            out=_captured(row.stdout_head, row.stdout_tail, row.stdout_bytes, row.stdout_sha256),
+            err=_captured(row.stderr_head, row.stderr_tail, row.stderr_bytes, row.stderr_sha256),
+        )
+
+
+def _captured(head: bytes, tail: bytes, size: int, sha256: str) -> Captured:
+    return Captured(head, tail, size, sha256, max(size - len(head) - len(tail), 0))
+
+
+def _said(record: StepRecord) -> dict[str, Any]:
+    """Return what an open page shows of a result; output is fetched when somebody looks."""
+    return {
+        "position": record.key.host,
+        "host": record.host,
+        "step": record.key.step,
+        "phase": record.key.phase,
+        "name": record.name,
+        "outcome": record.outcome.kind,
+        "status": record.outcome.status,
+        "detail": record.outcome.detail,
+        "bytes": record.out.size + record.err.size,
+    }
+
+
+def _proof(record: StepRecord) -> dict[str, Any]:
+    return {
+        "host": record.host,
+        "step": record.key.step,
+        "phase": record.key.phase,
+        "attempt": record.key.attempt,
+        "name": record.name,
+        "outcome": str(record.outcome),
+        "started_at": record.started_at.isoformat(),
+        "finished_at": record.finished_at.isoformat(),
+        "stdout": {"bytes": record.out.size, "sha256": record.out.sha256},
+        "stderr": {"bytes": record.err.size, "sha256": record.err.sha256},
+    }
+
+
+def _ended(end: HostEnd) -> dict[str, Any]:
+    return {"host": end.host, "outcome": str(end.outcome), "detail": end.outcome.detail}
