@@ -134,9 +134,10 @@ class Field:
         return self
 
     def has(self, key: str) -> bool:
-        return self.value.get(key) is not None
+        return self.table().value.get(key) is not None
 
     def get(self, key: str) -> "Field":
+        self.table()
         place = f"{self.where}.{key}" if self.where else key
         if key not in self.value:
             raise Misconfigured(f"{place} is missing.", advice="Add this field to the problem.")
