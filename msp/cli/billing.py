@@ -24,12 +24,17 @@ def evaluate(cases: str, output: str | None) -> None:
     import json
 
     from msp.contracts.billing_cases import evaluate as evaluate_cases
+    from msp.errors import Misconfigured
 
     results = json.dumps(evaluate_cases(load_json(cases), _debit_at_once), ensure_ascii=False, indent=1) + "\n"
-    if output:
-        Path(output).write_text(results, encoding="utf-8")
-    else:
-        click.echo(results, nl=False)
+    raw = results.encode("utf-8", "backslashreplace")  # half a surrogate pair goes out as the escape it came in as
+    if not output:
+        click.echo(raw, nl=False)
+        return
+    try:
+        Path(output).write_bytes(raw)
+    except OSError as error:
+        raise Misconfigured(f"{output} cannot be written: {error.strerror}.", advice="Name another file.") from error
 
 
 def _debit_at_once(balance_minutes: int, entries_minutes: Any) -> tuple[int, int]:
@@ -48,8 +53,10 @@ def load_json(name: str, *, exact: bool = True) -> Any:
     def refuse(constant: str) -> NoReturn:
         raise ValueError(f"{constant} is not a number of JSON")
 
-    raw = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
     try:
+        raw = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
         return json.loads(raw.decode("utf-8-sig"), parse_float=Decimal if exact else float, parse_constant=refuse)
+    except OSError as error:
+        raise Misconfigured(f"{name} cannot be read: {error.strerror}.", advice="Name another file.") from error
     except (ValueError, RecursionError) as error:
         raise Misconfigured(f"{name} is not JSON: {error}.", advice="Check the file with a JSON editor.") from error

@@ -81,4 +81,4 @@ def parse_decimal(value: Any, field: str) -> Decimal:
             number = Decimal(plain)
             if number.is_finite() and -24 <= number.adjusted() <= 24:
                 return number
-    raise Misconfigured(f"{field} must be a decimal number, not {value!r}.", advice='Write it like "1250.00".')
+    raise Misconfigured(f"{field} must be a decimal number, not {repr(value)[:80]}.", advice='Write it like "1250.00".')

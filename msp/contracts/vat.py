@@ -44,15 +44,17 @@ class VatTerms:
 def parse_rate(value: Any, field: str) -> Decimal | None:
     """Return a rate as a fraction, or None for null.
 
-    One or more is in percent (20 is 0.2), less than one is a fraction already (0.2): nobody levies 100 %.
+    One or more is in percent (20 is 0.2), less than one is a fraction already (0.2): nobody levies 100 %. A text
+    may say so itself ("20 %", "0.5 %").
     Raises Misconfigured for a negative rate or one above 100 %.
     """
     if value is None:
         return None
-    number = parse_decimal(value, field)
+    says_percent = isinstance(value, str) and value.rstrip().endswith("%")
+    number = parse_decimal(value.rstrip().removesuffix("%") if says_percent else value, field)
     if not 0 <= number <= 100:
         raise Misconfigured(f"{field} must be a VAT rate from 0 to 100 %, not {value!r}.")
-    return product(number, divided_by=100) if number >= 1 else number
+    return product(number, divided_by=100) if says_percent or number >= 1 else number
 
 
 def rate_on(rates: Iterable[VatRate], supplied_on: date) -> Decimal | None:

@@ -1,6 +1,8 @@
 """`msp billing eval`: every group of the batch format, by its fields, through the command."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from msp.console import main
+from msp.contracts import billing_cases
 
 RATE = {"increment": 15, "minimum": 30, "rate": "90.00", "currency": "EUR"}
 
@@ -234,3 +237,52 @@ def test_file_that_holds_no_cases_is_explained_without_a_traceback(tmp_path: Pat
     assert outcome.exit_code == 2
     assert "msp: " in outcome.stderr
     assert "Traceback" not in outcome.output
+
+
+def test_results_that_cannot_be_written_are_explained(tmp_path: Path) -> None:
+    (tmp_path / "cases.json").write_text('{"cases": []}', encoding="utf-8")
+    outcome = CliRunner().invoke(
+        main, ["billing", "eval", str(tmp_path / "cases.json"), "-o", str(tmp_path / "no" / "r")]
+    )
+    assert (outcome.exit_code, "cannot be written" in outcome.stderr) == (2, True)
+
+
+def test_case_id_of_any_json_text_comes_back_as_it_was(tmp_path: Path) -> None:
+    found = evaluate(tmp_path, {"cases": [{"id": "\ud800 дело ✓", "group": "currency", "input": {}}]})
+    assert found[0]["id"] == "\ud800 дело ✓"
+
+
+def test_rules_are_evaluated_without_loading_the_database_library() -> None:
+    rooms = "msp.contracts.billing_cases, msp.contracts.terms, msp.contracts.quote"
+    script = f"import sys, {rooms}; print('sqlalchemy' in sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("number", range(len(CASES)))
+def test_junk_in_any_field_gives_an_error_or_a_result_and_never_a_traceback(number: int) -> None:
+    group, given, expected = CASES[number]
+    junk: list[Any] = [
+        None,
+        True,
+        -1,
+        0,
+        10**30,
+        1e300,
+        5e-324,
+        "",
+        "x",
+        "NaN",
+        "1e5",
+        [],
+        [None],
+        [[]],
+        {},
+        "\ud800",
+        [{}],
+    ]
+    for key in given:
+        for value in junk:
+            case = {"id": 1, "group": group, "input": given | {key: value}}
+            (result,) = billing_cases.evaluate({"cases": [case]})["results"]
+            assert set(result) <= {"id", "error"} or set(result) <= {"id", "vat_by_rate", *expected}

@@ -220,7 +220,7 @@ def test_r9_vat_rate_is_that_of_the_date_of_supply() -> None:
 
 
 def test_vat_rate_is_read_in_percent_or_as_a_fraction() -> None:
-    assert [vat.parse_rate(value, "vat_rate") for value in ("20", 20, "0.20", 0.2, 0, None, "1")] == [
+    assert [vat.parse_rate(value, "vat_rate") for value in ("20", 20, "0.20", 0.2, 0, None, "1", "0.5 %")] == [
         Decimal("0.2"),
         Decimal("0.2"),
         Decimal("0.2"),
@@ -228,6 +228,7 @@ def test_vat_rate_is_read_in_percent_or_as_a_fraction() -> None:
         Decimal(0),
         None,
         Decimal("0.01"),
+        Decimal("0.005"),
     ]
 
 
