@@ -112,14 +112,21 @@ class _Session(asyncssh.SSHServerSession[bytes]):
             env=dict(self._environment),
             start_new_session=True,
         )
-        feeding = asyncio.create_task(self._feed(process))
+        streams = [
+            asyncio.create_task(self._feed(process)),
+            asyncio.create_task(self._pass(process.stdout, None)),
+            asyncio.create_task(self._pass(process.stderr, asyncssh.EXTENDED_DATA_STDERR)),
+        ]
         try:
-            await asyncio.gather(
-                self._pass(process.stdout, None), self._pass(process.stderr, asyncssh.EXTENDED_DATA_STDERR)
-            )
-            code = await process.wait()
+            while process.returncode is None:  # noqa: ASYNC110  wait() would also wait for background processes
+                await asyncio.sleep(0.005)
+            await asyncio.wait(streams[1:], timeout=1)
         finally:
-            feeding.cancel()
+            for stream in streams:
+                stream.cancel()
+            await asyncio.gather(*streams, return_exceptions=True)
+            process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001  there is no public way
+        code = process.returncode
         if self._channel and not self._channel.is_closing():
             if code < 0:
                 self._channel.exit_with_signal(signal.Signals(-code).name.removeprefix("SIG"))

@@ -1,0 +1,5 @@
+"""`python -m msp` is the `msp` command."""
+
+from msp.console import main
+
+main()
