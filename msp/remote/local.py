@@ -69,7 +69,6 @@ class LocalShell:
         except (TimeoutError, asyncio.CancelledError) as error:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
             if isinstance(error, asyncio.CancelledError):
                 raise
             detail = "The command did not end in time; it was told to stop, and may live on."
@@ -78,23 +77,24 @@ class LocalShell:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001  there is no public way
         code = process.returncode or 0
         name = signal.Signals(-code).name.removeprefix("SIG") if code < 0 else ""
         return Output(of_exit(None if name else code, name), out.captured(), err.captured())
 
 
 async def _ended(process: asyncio.subprocess.Process, last: list[float], idle: timedelta | None) -> None:
-    """Wait for the exit of a process; raises TimeoutError after `idle` without output."""
+    """Wait for the exit of a process; raises TimeoutError after `idle` without output.
+
+    Looks for the exit itself: `process.wait()` also waits until nobody holds the streams any more.
+    """
     loop = asyncio.get_running_loop()
-    waiting = asyncio.create_task(process.wait())
-    try:
-        while not waiting.done():
-            left = None if idle is None else last[0] + idle.total_seconds() - loop.time()
-            if left is not None and left <= 0:
-                raise TimeoutError
-            await asyncio.wait([waiting], timeout=left)
-    finally:
-        waiting.cancel()
+    pause = 0.002
+    while process.returncode is None:
+        if idle is not None and loop.time() - last[0] >= idle.total_seconds():
+            raise TimeoutError
+        await asyncio.sleep(pause)
+        pause = min(pause * 1.5, 0.05)
 
 
 class LocalTransport:

@@ -76,8 +76,8 @@ class Collector:
             self._head += chunk[:room]
             chunk = chunk[room:]
         if chunk:
-            self._tail.append(chunk)
-            self._tail_size += len(chunk)
+            self._tail.append(chunk[-(TAIL + MARGIN) :])
+            self._tail_size += len(self._tail[-1])
             while self._tail_size - len(self._tail[0]) >= TAIL + MARGIN:
                 self._tail_size -= len(self._tail.popleft())
 

@@ -121,7 +121,8 @@ class StepRun:
         target = self._host.target
         host = {"name": target.name, "address": target.address, "port": target.port, "platform": target.platform,
                 "kind": target.kind, "facts": dict(target.facts)}  # fmt: skip
-        return {"host": host, "run": dict(self._around.run), **self._planned.scope, **self._course.registered}
+        run = {"now": int(utc_now().timestamp()), **self._around.run}
+        return {"host": host, "run": run, **self._planned.scope, **self._course.registered}
 
     def _act(self, phase: Phase) -> Act | None:
         planned = self._planned
