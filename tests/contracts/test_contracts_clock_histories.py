@@ -222,7 +222,7 @@ def explained(case: dict[str, Any], document: dict[str, Any]) -> None:
         assert clocks.next_wake > clocks.as_of
 
 
-@settings(max_examples=120, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.integers(0, 2**32))
 def test_recomputing_the_log_agrees_with_ticking_through_it(seed: int) -> None:
     agree(seed)
