@@ -1,0 +1,187 @@
+"""Backup plans and the restore tests made of them. Functions take a session and never commit."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from msp import evidence
+from msp.backup import case as cases
+from msp.backup import engines
+from msp.backup.case import Case
+from msp.backup.models import BackupPlan, RestoreTest
+from msp.backup.proof import Proof, Tested, proof_state
+from msp.backup.verdict import Result
+from msp.clock import utc_now
+from msp.contracts.models import Client
+from msp.errors import Conflict, Misconfigured, NotFound
+
+RECENT = 50  # tests that a plan's state is judged by
+
+
+def create(
+    session: Session,
+    *,
+    client_id: int,
+    name: str,
+    case: Mapping[str, Any],
+    cron: str,
+    time_zone: str,
+    proof_every: timedelta,
+    by: str,
+    asset_id: int | None = None,
+    secret_name: str | None = None,
+) -> BackupPlan:
+    """Store a plan after reading its case as a test would.
+
+    Raises Misconfigured for a case that cannot be run, one that carries its secret, an unknown engine or zone.
+    """
+    if case.get("secret"):
+        raise Misconfigured("The case carries its secret.", advice="Put it into the vault and give its name.")
+    parsed = cases.parse(dict(case), now=utc_now())
+    engines.engine(parsed.engine)
+    try:
+        ZoneInfo(time_zone)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise Misconfigured(f"There is no time zone {time_zone!r}.", advice="Use a name like Europe/Berlin.") from error
+    if len(cron.split()) != 5:
+        raise Misconfigured(f"{cron!r} is not a cron line of five fields.", advice="Use, say, 30 3 * * *.")
+    if proof_every <= timedelta():
+        raise Misconfigured("A proof must be allowed some age.", advice="Give the period of the contract's clause.")
+    plan = BackupPlan(
+        client_id=client_id,
+        asset_id=asset_id,
+        name=name,
+        engine=parsed.engine,
+        case=dict(case),
+        secret_name=secret_name,
+        cron=cron,
+        time_zone=time_zone,
+        proof_every=proof_every,
+        enabled=True,
+        created_at=utc_now(),
+    )
+    session.add(plan)
+    session.flush()
+    evidence.record(
+        session,
+        "backup_plan.created",
+        actor=by,
+        subject=("backup_plan", plan.id),
+        client_id=client_id,
+        data={"name": name, "case": dict(case), "proof_every_s": int(proof_every.total_seconds())},
+    )
+    return plan
+
+
+def by_id(session: Session, plan_id: int) -> BackupPlan:
+    """Return a plan or raise NotFound."""
+    plan = session.get(BackupPlan, plan_id)
+    if plan is None:
+        raise NotFound(f"There is no backup plan {plan_id}.", advice="See msp backup plan list.")
+    return plan
+
+
+def render(plan: BackupPlan, *, secret: str | None, now: datetime) -> Case:
+    """Return the case that a test of this plan runs; `secret` comes from the vault just before."""
+    document = {**plan.case, "case": plan.case.get("case", plan.name), "engine": plan.engine}
+    if secret is not None:
+        document["secret"] = secret
+    return cases.parse(document, now=now, where=f"backup plan {plan.name}")
+
+
+def begin_test(session: Session, plan: BackupPlan, now: datetime, *, nominal: str | None = None) -> RestoreTest:
+    """Note that a test begins. nominal: the schedule's instant; raises Conflict if it was taken already."""
+    if nominal is not None:
+        query = select(RestoreTest.id).where(RestoreTest.plan_id == plan.id, RestoreTest.nominal == nominal)
+        if session.scalar(query) is not None:
+            raise Conflict(f"The restore test of {plan.name} for {nominal} was begun already.")
+    test = RestoreTest(plan_id=plan.id, started_at=now, nominal=nominal)
+    session.add(test)
+    session.flush()
+    return test
+
+
+def record_test(
+    session: Session,
+    plan: BackupPlan,
+    result: Result,
+    *,
+    now: datetime,
+    test: RestoreTest | None = None,
+    nominal: str | None = None,
+    by: str = "worker",
+    ticket_id: int | None = None,
+) -> RestoreTest:
+    """Store what a test showed, with its evidence. test: from `begin_test`; None begins one here."""
+    plain = result.plain()
+    if test is None:
+        test = begin_test(session, plan, now - timedelta(seconds=sum(r.seconds for r in result.rungs)), nominal=nominal)
+    test.finished_at, test.verdict, test.reasons = now, result.verdict, result.reasons
+    test.rungs, test.result, test.snapshot = plain["rungs"], plain, result.snapshot
+    test.rto = None if result.rto_s is None else timedelta(seconds=result.rto_s)
+    test.rpo = None if result.rpo_s is None else timedelta(seconds=result.rpo_s)
+    test.highest_rung, test.ticket_id = result.highest_rung, ticket_id or test.ticket_id
+    session.flush()
+    evidence.record(
+        session,
+        "restore.tested",
+        actor=by,
+        subject=("restore_test", test.id),
+        client_id=plan.client_id,
+        data={"plan": plan.id, "name": plan.name, "case": plan.case, "result": plain},
+        at=now,
+    )
+    return test
+
+
+def recent(session: Session, plan_id: int, limit: int = RECENT) -> list[RestoreTest]:
+    """Return a plan's tests, newest first."""
+    query = select(RestoreTest).where(RestoreTest.plan_id == plan_id)
+    return list(session.scalars(query.order_by(RestoreTest.started_at.desc(), RestoreTest.id.desc()).limit(limit)))
+
+
+def proof(session: Session, plan: BackupPlan, now: datetime) -> Proof:
+    """Return whether a plan is proven at `now`."""
+    tested = [
+        Tested(test.finished_at, test.verdict, test.highest_rung)
+        for test in recent(session, plan.id)
+        if test.finished_at is not None and test.verdict is not None
+    ]
+    return proof_state(plan.proof_every, tested, now)
+
+
+def unproven(session: Session, now: datetime) -> list[tuple[BackupPlan, Proof]]:
+    """Return every enabled plan that is not proven at `now`, in order of id: each deserves a ticket."""
+    plans = session.scalars(select(BackupPlan).where(BackupPlan.enabled).order_by(BackupPlan.id))
+    found = [(plan, proof(session, plan, now)) for plan in plans]
+    return [(plan, state) for plan, state in found if state.state != "proven"]
+
+
+def overview(session: Session, now: datetime, *, client_key: str | None = None) -> list[dict[str, Any]]:
+    """Return one plain row a plan: id, client, name, engine, cron, proof, words, last_verdict, proven_at."""
+    query = select(BackupPlan, Client).join(Client, Client.id == BackupPlan.client_id)
+    if client_key is not None:
+        query = query.where(Client.key == client_key)
+    rows = []
+    for plan, client in session.execute(query.order_by(Client.key, BackupPlan.name)):
+        state = proof(session, plan, now)
+        last = next(iter(recent(session, plan.id, 1)), None)
+        rows.append(
+            {
+                "id": plan.id,
+                "client": client.key,
+                "name": plan.name,
+                "engine": plan.engine,
+                "cron": plan.cron,
+                "enabled": plan.enabled,
+                "proof": state.state,
+                "words": state.words,
+                "proven_at": state.proven_at.isoformat() if state.proven_at else None,
+                "last_verdict": last.verdict if last else None,
+            }
+        )
+    return rows
