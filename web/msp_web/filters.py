@@ -28,7 +28,7 @@ def moment(instant: datetime | None, site_zone: str | None = None, *, seconds: b
         return Markup('<span class="text-secondary">–</span>')
     zone, locale = language.zone(), get_locale()
     local = instant.astimezone(zone)
-    clock = format_time(local, "medium" if seconds else "short", tzinfo=zone, locale=locale)
+    clock = format_time(local, "HH:mm:ss" if seconds else "HH:mm", tzinfo=zone, locale=locale)
     if local.date() != utc_now().astimezone(zone).date():
         clock = format_date(local, "d MMM y" if local.year != utc_now().year else "d MMM", locale=locale) + f", {clock}"
     hover = [format_datetime(instant, "d MMM y HH:mm:ss", tzinfo=UTC, locale=locale) + " UTC"]

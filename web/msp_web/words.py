@@ -111,8 +111,8 @@ BADGES: dict[str, dict[str, Badge]] = {
         "soft": Badge(_("is weakened"), WARN, "alert-triangle"),
     },
     "criticality": {
-        "1": Badge(_("1 most critical"), BAD, "flag"),
-        "2": Badge(_("2 important"), WARN, "flag"),
+        "1": Badge(_("1 most critical"), WARN, "flag"),
+        "2": Badge(_("2 important"), BUSY, "flag"),
         "3": Badge(_("3 normal"), QUIET, "flag"),
         "4": Badge(_("4 minor"), QUIET, "flag"),
     },
@@ -200,6 +200,7 @@ WORDS: dict[str, dict[str, Any]] = {
         "disruptive": _("interrupt service"),
         "access": _("open a console"),
     },
+    "approver": {"client_approver": _("client's approver"), "account_manager": _("account manager")},
     "price": {
         "rate": _("per hour"),
         "overage_rate": _("per hour beyond what is included"),
@@ -221,4 +222,6 @@ def badge_of(vocabulary: str, value: Any) -> Badge:
 def word(vocabulary: str, value: Any) -> str:
     """Return the words for a stored value; an unknown value reads as itself."""
     found = WORDS.get(vocabulary, {}).get(str(value))
+    if found is None and str(value) in BADGES.get(vocabulary, {}):
+        found = BADGES[vocabulary][str(value)].word
     return str(found) if found is not None else str(value).replace("_", " ")

@@ -1,11 +1,12 @@
 """Contracts as people read them: hours as a week, promises as a table, clauses as sentences, versions side by side."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from flask import Blueprint, render_template, request
+from flask_babel import gettext
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -13,13 +14,15 @@ from msp.assets.models import ConfigurationItem
 from msp.clock import utc_now
 from msp.contracts import calendar as calendars
 from msp.contracts import terms as agreed
-from msp.contracts.clauses import ACTION_CLASSES, Decision
+from msp.contracts.clauses import ACTION_CLASSES, Clause, Decision
 from msp.contracts.covers import Asset
 from msp.contracts.models import Client, Contract, ContractVersion, HourBlock, Site
 from msp.errors import Misconfigured, NotFound
 from msp_web import language
 from msp_web.access import requires, scoped, visible
+from msp_web.filters import money
 from msp_web.unit import read_only
+from msp_web.words import word
 
 bp = Blueprint("contracts", __name__, url_prefix="/contracts")
 
@@ -117,10 +120,30 @@ def show(contract_id: int) -> str:
             assets=assets,
             actions=ACTION_CLASSES,
             answer=answer,
-            minutes_of=lambda value: timedelta(minutes=value),
-            clock_time=clock_time,
+            said=said,
             blocks=list(session.scalars(visible(blocks_of(contract), HourBlock))),
         )
+
+
+def said(clause: Clause, currency: str) -> list[str]:
+    """Return when and under what a clause holds, in short parts."""
+    parts = []
+    if clause.action_classes:
+        actions = ", ".join(word("action_class", one) for one in sorted(clause.action_classes))
+        parts.append(gettext("actions: %(actions)s", actions=actions))
+    things = sorted(clause.assets) or [word("asset_kind", kind) for kind in sorted(clause.asset_classes)]
+    if things:
+        parts.append(gettext("on: %(things)s", things=", ".join(things)))
+    for window in clause.windows:
+        days = " ".join(word("weekday_short", one) for one in sorted(window.weekdays))
+        parts.append(f"{days} {clock_time(window.begins)}–{clock_time(window.ends)}")
+    if clause.outside:
+        parts.append(gettext("outside: %(effect)s", effect=word("effect", clause.outside)))
+    if "ask" in (clause.effect, clause.outside):
+        parts.append(gettext("asked: %(who)s", who=word("approver", clause.approver)))
+    if clause.price is not None:
+        parts.append(money(clause.price, currency))
+    return parts
 
 
 def blocks_of(contract: Contract) -> Any:

@@ -1,0 +1,170 @@
+"""Take the pictures of docs/img with a real browser: every page of the table, two widths, two languages.
+
+    python tools/screenshots.py [--data FOLDER] [--only NAME ...] [--out docs/img] [--dark]
+
+Without --data a small installation is made up on the spot. With it, the people of that installation must be those
+of the demo: the log-ins stand in PEOPLE.
+"""
+
+import argparse
+import io
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+ROOT = Path(__file__).resolve().parent.parent
+CHROMIUM = os.environ.get("MSP_TEST_CHROMIUM", "/usr/bin/chromium")
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+ARGUMENTS += ["--disable-component-update", "--disable-sync"]
+WIDTHS = {1440: 900, 390: 844}
+LANGUAGES = ("en", "ru")
+PEOPLE = {"admin": "admin@provider.example", "tech": "tech@provider.example", "client": "boss@alfa.example"}
+PASSWORD = "correct horse battery"  # of the made-up installation
+
+#: picture -> (who looks, address). Add a page here when it is worth a picture.
+PAGES: dict[str, tuple[str | None, str]] = {
+    "log-in": (None, "/log-in"),
+    "assets": ("admin", "/assets/"),
+    "asset": ("admin", "/assets/1"),
+    "contracts": ("admin", "/contracts/"),
+    "contract": ("admin", "/contracts/1?asset=2&action=change&at=2026-11-23T10:00"),
+    "contract-versions": ("admin", "/contracts/1/compare?old=1&new=2"),
+    "evidence": ("admin", "/evidence/"),
+    "evidence-verified": ("admin", "/evidence/1/verify"),
+    "people": ("admin", "/admin/users"),
+    "settings": ("admin", "/admin/settings"),
+    "account": ("tech", "/account"),
+    "portal": ("client", "/portal/"),
+    "portal-documents": ("client", "/portal/documents"),
+}
+
+SERVE = """
+import sys
+from pathlib import Path
+from msp.settings import Settings
+from msp_web.server import run
+settings = Settings(data=Path(sys.argv[1]), port=0, rate_limit="1000 per minute")
+run(settings, lambda url: print(url, flush=True))
+"""
+
+
+@contextmanager
+def served(data: Path) -> Iterator[str]:
+    """Serve an installation on a free port and yield its address."""
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'web'}"}
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVE, str(data)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().strip().rstrip("/")
+        finally:
+            process.terminate()
+
+
+def make_up(folder: Path) -> None:
+    """Fill a new installation with two clients."""
+    sys.path[:0] = [str(ROOT), str(ROOT / "web"), str(ROOT / "tests" / "web")]
+    import seed
+
+    from msp import db
+
+    seed.prepare(folder)
+    with db.begin() as session:
+        seed.fill(session)
+
+
+def small(png: bytes) -> bytes:
+    """Return a picture with 128 colours: a quarter of the size, and nobody sees it."""
+    out = io.BytesIO()
+    Image.open(io.BytesIO(png)).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+    return out.getvalue()
+
+
+def log_in(page: Page, base: str, person: str, language: str) -> None:
+    """Log in and choose the language."""
+    page.goto(f"{base}/log-in")
+    page.fill("#email", PEOPLE[person])
+    page.fill("#password", PASSWORD)
+    page.click("form[action*='log-in'] button")
+    page.wait_for_url(lambda url: "/log-in" not in url)
+    page.locator(f"button[name=language][value={language}]").first.click()
+    page.wait_for_load_state("networkidle")
+
+
+def look(
+    browser: Browser, base: str, width: int, language: str, dark: bool
+) -> Iterator[tuple[str | None, BrowserContext]]:
+    """Yield a browser window for nobody and for each person."""
+    for person in (None, *PEOPLE):
+        context = browser.new_context(
+            viewport={"width": width, "height": WIDTHS[width]}, color_scheme="dark" if dark else "light"
+        )
+        page = context.new_page()
+        if person is None:
+            page.goto(f"{base}/log-in")
+            page.locator(f"button[name=language][value={language}]").first.click()
+            page.wait_for_load_state("networkidle")
+        else:
+            log_in(page, base, person, language)
+        yield person, context
+        context.close()
+
+
+def main() -> int:
+    """Take the pictures; return 1 if a page failed or its console complained."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--only", nargs="*", default=list(PAGES))
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "img")
+    parser.add_argument("--widths", nargs="*", type=int, default=list(WIDTHS))
+    parser.add_argument("--languages", nargs="*", default=list(LANGUAGES))
+    parser.add_argument("--dark", action="store_true")
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    complaints: list[str] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        data = given.data or Path(scratch)
+        if given.data is None:
+            make_up(data)
+        with served(data) as base, sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+            for width in given.widths:
+                for language in given.languages:
+                    for person, context in look(browser, base, width, language, given.dark):
+                        for name, (who, path) in PAGES.items():
+                            if who == person and name in given.only:
+                                page = context.new_page()
+                                page.on("console", lambda m, name=name: complaints.append(f"{name}: {m.text}"))
+                                answer = page.goto(base + path)
+                                page.wait_for_load_state("load")
+                                if answer is None or answer.status >= 400:
+                                    complaints.append(f"{name}: {answer.status if answer else 'no answer'}")
+                                wide = page.evaluate("document.documentElement.scrollWidth")
+                                if wide > width:
+                                    complaints.append(f"{name}: {wide} px wide at {width} ({language})")
+                                suffix = "-dark" if given.dark else ""
+                                file = given.out / f"{name}-{width}-{language}{suffix}.png"
+                                file.write_bytes(small(page.screenshot()))
+                                page.close()
+            browser.close()
+    for line in complaints:
+        print(line)
+    total = sum(file.stat().st_size for file in given.out.glob("*.png"))
+    print(f"{len(list(given.out.glob('*.png')))} pictures, {total / 1024:.0f} KiB", file=sys.stderr)
+    return 1 if complaints else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
