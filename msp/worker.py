@@ -22,7 +22,8 @@ def run(settings: Settings) -> int:
     """
     from msp.engine.worker import run_worker
 
-    importlib.import_module("msp.flows.handlers")  # registers every handler and tick
+    handlers = importlib.import_module("msp.flows.handlers")  # registers every handler and tick
+    handlers.configure(settings)
     stop = threading.Event()
 
     def on_signal(number: int, _frame: FrameType | None) -> None:

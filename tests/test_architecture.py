@@ -52,7 +52,7 @@ def test_a_planted_violation_is_caught(copy: Path, module: str, line: str) -> No
 
 
 def test_no_file_has_outgrown_its_room() -> None:
-    files = [*ROOT.glob("msp/**/*.py"), *ROOT.glob("web/**/*.py")]
+    files = [path for path in [*ROOT.glob("msp/**/*.py"), *ROOT.glob("web/**/*.py")] if "versions" not in path.parts]
     long = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in files}
     assert {name: count for name, count in long.items() if count > 500} == {}
 

@@ -143,6 +143,7 @@ def _assets(session: Session, client: Client, site: Site) -> dict[str, int]:
             username="demo",
             secret_name="ssh-key",  # noqa: S106  a name in the vault
             criticality=2,
+            facts={"spare_parts": {"PSU-550": 1}} if name == "srv-app1" else {},
         )
     for name, kind in (
         (f"{client.key}-ups", "power"),
@@ -260,6 +261,14 @@ def sever_terms(now: datetime) -> dict[str, Any]:
                 "text_ru": "Плановые изменения разрешены в любое время с немедленным отчётом.",
                 "effect": "allow",
                 "action_classes": ["change"],
+            },
+            {
+                "id": "4.2a",
+                "text": "Services on application servers may be restarted at any time.",
+                "text_ru": "Службы на серверах приложений разрешено перезапускать в любое время.",
+                "effect": "allow",
+                "action_classes": ["disruptive"],
+                "assets": ["srv-app1"],
             },
             {
                 "id": "4.3",

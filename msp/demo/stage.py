@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Self
 
@@ -114,7 +115,7 @@ class Stage:
         if self._worker is not None and self._worker.poll() is not None:
             raise StepFailed("The worker ended at once.", advice=f"Its last words are in {self.folder / 'worker.log'}.")
         with db.read() as session:
-            live = leases.live(session, utc_now(), self.settings.lease_seconds)
+            live = leases.live(session, utc_now(), timedelta(seconds=self.settings.lease_seconds))
         return any(self._worker is not None and worker.pid == self._worker.pid for worker in live)
 
     def kill_worker(self) -> None:

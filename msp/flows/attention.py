@@ -7,10 +7,10 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from msp.backup import plans
 from msp.clock import utc_now
 from msp.desk import queue
 from msp.dispatch.models import WorkOrder
+from msp.flows import restores
 from msp.remote.models import Run
 
 
@@ -47,7 +47,7 @@ def of(
         runs_in_doubt=runs("in_doubt"),
         runs_awaiting_approval=runs("awaiting_approval"),
         visits_proposed=session.scalar(visits) or 0,
-        unproven=sum(1 for state in plans.states(session, now, client_ids=client_ids) if not state.proven),
+        unproven=sum(1 for state in restores.states(session, now, client_ids=client_ids) if not state.proven),
     )
 
 

@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -67,10 +68,10 @@ def _database(settings: Settings) -> Iterator[Finding]:
 
 
 def _clock() -> Finding:
-    with db.read() as session:
-        theirs = session.execute(select(func.current_timestamp())).scalar_one()
-    if isinstance(theirs, str):
+    if db.current().is_sqlite:
         return Finding("clock", "good", f"database and program share this machine's clock, {utc_now():%H:%M:%S} UTC")
+    with db.read() as session:
+        theirs = session.execute(select(func.now())).scalar_one()
     off = abs((utc_now() - theirs).total_seconds())
     level: Level = "good" if off < 2 else "bad"
     return Finding(
@@ -81,7 +82,7 @@ def _clock() -> Finding:
 def _work(settings: Settings) -> Iterator[Finding]:
     now = utc_now()
     with db.read() as session:
-        workers = leases.live(session, now, settings.lease_seconds)
+        workers = leases.live(session, now, timedelta(seconds=settings.lease_seconds))
         waiting = session.scalar(select(func.count()).select_from(Run).where(Run.state == "queued")) or 0
         doubts = len(claims.in_doubt(session))
     if workers:
@@ -142,7 +143,13 @@ def _tools() -> Iterator[Finding]:
 
 
 def _playbooks(settings: Settings) -> Iterator[Finding]:
-    good, faults = catalogue.examine(settings)
+    good, faults = 0, []
+    for _, path in catalogue.files(settings.playbooks):
+        try:
+            catalogue.find(str(path), settings.playbooks)
+            good += 1
+        except MspError as error:
+            faults.append((path.name, error.what))
     yield Finding("playbooks", "good", f"{good} ready")
-    for fault in faults:
-        yield Finding("playbook", "warn", fault, "Run msp playbook check on it.")
+    for name, what in faults:
+        yield Finding(name, "warn", what, "Correct it; msp playbook check shows the same.")

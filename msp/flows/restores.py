@@ -1,0 +1,190 @@
+"""Restore tests in the closed loop: on cron or by hand, judged, recorded; a failed or overdue proof opens a ticket."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from msp import db, events
+from msp.backup import plans, verify
+from msp.backup.models import BackupPlan, RestoreTest
+from msp.backup.proof import Proof
+from msp.clock import utc_now
+from msp.desk import tickets
+from msp.desk.models import Ticket
+from msp.engine import crashpoints, queues, schedules
+from msp.errors import Conflict, NotFound
+from msp.people.access import Actor, may
+from msp.settings import Settings
+from msp.vault import Vault
+
+HANDLER = "restore.test"
+PRIORITY = {"fail": "P2", "error": "P3", "overdue": "P3"}
+
+
+@dataclass(frozen=True, slots=True)
+class PlanState:
+    """One enabled plan and whether it is proven."""
+
+    plan: BackupPlan
+    proof: Proof
+
+    @property
+    def proven(self) -> bool:
+        return self.proof.state == "proven"
+
+
+def states(session: Session, now: datetime, *, client_ids: Sequence[int] | None = None) -> list[PlanState]:
+    """Return every enabled plan of the clients (None: all) with its proof."""
+    query = select(BackupPlan).where(BackupPlan.enabled).order_by(BackupPlan.client_id, BackupPlan.name)
+    if client_ids is not None:
+        query = query.where(BackupPlan.client_id.in_(client_ids))
+    return [PlanState(plan, plans.proof(session, plan, now)) for plan in session.scalars(query)]
+
+
+def put_on_schedule(session: Session, plan: BackupPlan, now: datetime) -> None:
+    """Let the plan's cron line drive its tests."""
+    schedules.upsert(
+        session,
+        key=f"restore-{plan.id}",
+        queue=queues.RESTORES,
+        handler=HANDLER,
+        payload={"plan_id": plan.id},
+        cron=plan.cron,
+        time_zone=plan.time_zone,
+        client_id=plan.client_id,
+        enabled=plan.enabled,
+        now=now,
+    )
+
+
+def request_test(session: Session, plan_id: int, *, actor: Actor, now: datetime | None = None) -> str:
+    """Queue a restore test now and return the job's id. Raises NotFound for a plan this actor may not see."""
+    now = now or utc_now()
+    plan = session.get(BackupPlan, plan_id)
+    if plan is None or not may(actor, "backup.request", plan.client_id):
+        raise NotFound(f"There is no backup plan {plan_id}.", advice="Look it up on the proof board.")
+    job_id = f"restore:{plan.id}:{now:%Y%m%dT%H%M%S.%f}"
+    queues.enqueue(session, queues.RESTORES, HANDLER, {"plan_id": plan.id}, job_id=job_id, client_id=plan.client_id)
+    return job_id
+
+
+def perform(settings: Settings, plan_id: int, nominal: str | None) -> None:
+    """Do one restore test: note it, restore with no transaction open, record verdict, evidence and ticket at once."""
+    with db.begin() as session:
+        plan = plans.by_id(session, plan_id)
+        vault = Vault.from_file(settings.key_path)
+        secret = None
+        if plan.secret_name:
+            secret = vault.get(session, plan.secret_name, client_id=plan.client_id).value
+        case = plans.render(plan, secret=secret, now=utc_now())
+        test_id = _begin(session, plan, nominal)
+    if test_id is None:
+        return
+    crashpoints.at("restore.begun")
+    base = settings.scratch_path.resolve()
+    base.mkdir(parents=True, exist_ok=True, mode=0o700)
+    result = verify.verify(case, base=base)
+    crashpoints.at("restore.verified")
+    with db.begin() as session:
+        record(session, test_id, result, now=utc_now())
+    crashpoints.at("restore.recorded")
+
+
+def _begin(session: Session, plan: BackupPlan, nominal: str | None) -> int | None:
+    """Return the number of the test to do; None if this nominal instant has been tested to its end."""
+    try:
+        return plans.begin_test(session, plan, utc_now(), nominal=nominal).id
+    except Conflict:
+        query = select(RestoreTest).where(RestoreTest.plan_id == plan.id, RestoreTest.nominal == nominal)
+        known = session.scalars(query).one()
+        return None if known.finished_at is not None else known.id  # begun by a worker that died: nothing was proven
+
+
+def record(session: Session, test_id: int, result: Any, *, now: datetime) -> RestoreTest:
+    """Store what a test showed; a verdict that is no proof opens or continues the plan's one ticket."""
+    test = session.get_one(RestoreTest, test_id)
+    plan = plans.by_id(session, test.plan_id)
+    plans.record_test(session, plan, result, now=now, test=test)
+    if result.verdict in ("fail", "error"):
+        test.ticket_id = _tell(session, plan, result.verdict, _finding(result), now).id
+    elif ticket := _standing(session, plan):
+        said = f"Restore test {test.id}: {result.verdict}. The backup is proven again."
+        tickets.append(
+            session, ticket, "proof", by="worker", public=True, text=said, data={"restore_test": test.id}, now=now
+        )
+        tickets.move(session, ticket.id, "resolved", by="worker", text=said, now=now)
+    events.record(
+        session,
+        "backups",
+        "restore.tested",
+        client_id=plan.client_id,
+        data={"plan": plan.id, "restore_test": test.id, "verdict": result.verdict},
+    )
+    return test
+
+
+def _finding(result: Any) -> str:
+    plain = result.plain()
+    found = plain["findings"][0] if plain["findings"] else {"what": f"verdict {plain['verdict']}", "where": ""}
+    where = f" ({found['where']})" if found.get("where") else ""
+    return f"{found['what']}{where}"
+
+
+def _tell(session: Session, plan: BackupPlan, why: str, text: str, now: datetime) -> Ticket:
+    known = _standing(session, plan)
+    if known is not None:
+        tickets.append(session, known, "proof", by="worker", public=True, text=text, data={"plan": plan.id}, now=now)
+        return known
+    opening = tickets.Opening(
+        client_id=plan.client_id,
+        subject=f"Backup {plan.name} is not proven",
+        priority=PRIORITY[why],
+        channel="backup",
+        text=text,
+        asset_id=plan.asset_id,
+        symptom="backup_unproven",
+        dedup_key=f"backup:{plan.id}",
+        at=now,
+    )
+    return tickets.open_ticket(session, opening, by="worker", now=now)
+
+
+def _standing(session: Session, plan: BackupPlan) -> Ticket | None:
+    query = select(Ticket).where(
+        Ticket.client_id == plan.client_id, Ticket.dedup_key == f"backup:{plan.id}", Ticket.is_open
+    )
+    return session.scalar(query)
+
+
+def tell_overdue(session: Session, now: datetime) -> int:
+    """Open a ticket for each plan that was proven and is no longer, and for one never tried within its period."""
+    for plan, state in plans.unproven(session, now):
+        late = state.state == "overdue" or (state.proven_at is None and now - plan.created_at > plan.proof_every)
+        if late and _standing(session, plan) is None:
+            _tell(session, plan, "overdue", state.words, now)
+    return 0
+
+
+def gave_up(session: Session, payload: dict[str, Any], what: str) -> None:
+    """A test that could not even be carried out is an error: never a pass, and it opens a ticket too."""
+    plan = session.get(BackupPlan, int(payload["plan_id"]))
+    if plan is None:
+        return
+    now = utc_now()
+    query = select(RestoreTest).where(RestoreTest.plan_id == plan.id, RestoreTest.finished_at.is_(None))
+    for test in session.scalars(query):
+        test.finished_at, test.verdict, test.reasons = now, "error", ["restore"]
+        test.result = {"verdict": "error", "findings": [{"reason": "restore", "what": what, "where": "", "advice": ""}]}
+    _tell(session, plan, "error", f"The restore test could not be carried out: {what}", now)
+
+
+def sweep(settings: Settings) -> int:
+    """Remove what restore tests that were killed have left in scratch; return how many folders."""
+    from msp.backup import scratch
+
+    folder = settings.scratch_path
+    return len(scratch.sweep(folder)) if folder.exists() else 0
