@@ -67,6 +67,7 @@ def run(
     from msp.remote import catalogue, parameters
     from msp.remote import inventory as lists
     from msp.remote import plan as plans
+    from msp.remote.ledger import MemoryLedger
     from msp.remote.outcome import EXIT_STATUS
 
     if (hosts is None) == (inventory is None):
@@ -95,15 +96,34 @@ def run(
         if unknown:
             raise Misconfigured(f"The list has no host {', '.join(sorted(unknown))}.", advice="Check --limit.")
         targets = [target for target in targets if target.name in limit]
-    ledger, finish = _ledger(settings, plan, targets, ticket, break_glass, dry_run=dry_run, parallel=parallel)
+    recorded = None
+    if _installed(settings):
+        from msp.cli.run_recorded import record
+
+        recorded = record(plan, targets, ticket_id=ticket, break_glass=break_glass, dry_run=dry_run, parallel=parallel)
+    elif ticket is not None:
+        raise Misconfigured("There is no installation here, so there is no ticket.", advice="Run msp init.")
+    else:
+        click.echo("No installation here: nothing of this run is recorded.", err=True)
+    refused = recorded.refused if recorded else {}
     listener = (
         run_output.json_lines(rendered=rendered)
         if as_json
         else run_output.people(len(targets), dry_run=dry_run, output=output)
     )
     began = time.monotonic()
-    report = drive(plan, targets, ledger, parallel=parallel, dry_run=dry_run, listener=listener)
-    finish(report)
+    report = drive(
+        plan,
+        targets,
+        recorded.ledger if recorded else MemoryLedger(keep=False),
+        parallel=parallel,
+        dry_run=dry_run,
+        listener=listener,
+        window=lambda target: refused.get(target.name),
+        run={"id": recorded.run_id} if recorded else None,
+    )
+    if recorded:
+        recorded.finish(report)
     click.echo(run_output.summary(report, len(targets), time.monotonic() - began), err=as_json)
     click.get_current_context().exit(EXIT_STATUS.get(report.state, 1))
 
@@ -162,36 +182,15 @@ class Secrets:
         return Secret(value)
 
 
-def _ledger(
-    settings: "Settings",
-    plan: "Plan",
-    targets: "list[Target]",
-    ticket: int | None,
-    break_glass: str | None,
-    *,
-    dry_run: bool,
-    parallel: int | None,
-) -> tuple["Ledger", Any]:
-    """Return where the run is recorded, and what to call with its report: the database if there is one."""
-    from msp.remote.ledger import MemoryLedger
-
-    path = settings.data / "msp.db"
-    if not (settings.database or path.exists()):
-        if ticket is not None:
-            from msp.errors import Misconfigured
-
-            raise Misconfigured("There is no installation here, so there is no ticket.", advice="Run msp init.")
-        click.echo("No installation here: nothing of this run is recorded.", err=True)
-        return MemoryLedger(keep=False), lambda report: None
-    from msp.cli.run_recorded import record
-
-    return record(settings, plan, targets, ticket, break_glass, dry_run=dry_run, parallel=parallel)
+def _installed(settings: "Settings") -> bool:
+    return bool(settings.database) or (settings.data / "msp.db").exists()
 
 
 def drive(plan: "Plan", targets: "list[Target]", ledger: "Ledger", **options: Any) -> "Report":
     """Run a plan to its end in this process; Ctrl-C cancels it, and a second one gives up."""
     import asyncio
     import gc
+    import importlib
     import signal
 
     from msp import plugins
@@ -223,10 +222,11 @@ def drive(plan: "Plan", targets: "list[Target]", ledger: "Ledger", **options: An
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)  # connections make many short-lived objects and few cycles
     try:
-        import uvloop
+        loops = importlib.import_module("uvloop")  # a faster event loop, if somebody installed it
     except ImportError:
         return asyncio.run(whole())
-    return uvloop.run(whole())  # type: ignore[no-any-return]
+    report: Report = loops.run(whole())
+    return report
 
 
 def _transport(name: str) -> Any:

@@ -69,7 +69,7 @@ def json_lines(*, rendered: bool = False) -> Callable[[StepRecord | HostEnd], No
 
     def tell(what: StepRecord | HostEnd) -> None:
         line = step_line(what, rendered=rendered) if isinstance(what, StepRecord) else host_line(what)
-    XX
+        write(json.dumps(line, separators=(",", ":")) + "\n")  # ASCII: nothing in it can steer a terminal
         if isinstance(what, HostEnd):
             sys.stdout.flush()
 

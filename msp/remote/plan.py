@@ -19,6 +19,8 @@ from msp.vault import Secret
 MOST_STEPS = 500  # after unrolling
 DEEPEST = 5  # playbooks that include each other
 
+Whens = tuple[tuple[str, Mapping[str, Any]], ...]
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -40,7 +42,7 @@ class PlannedStep:
     secrets: frozenset[str]
     timeout: timedelta
     reads: bool  # changes nothing: needs no claim, may be done again
-    whens: tuple[str, ...] = ()
+    whens: Whens = ()  # conditions, each with the parameters that it sees
     handler: str = ""  # runs only when notified under this name
     folder: Path | None = None
 
@@ -106,9 +108,7 @@ class _Unroll:
         self._secret, self._include, self._step_timeout = secret, include, step_timeout
         self.handlers: list[PlannedStep] = []
 
-    def steps(
-        self, found: Found, values: Mapping[str, Any], whens: tuple[str, ...], depth: int
-    ) -> Iterator[PlannedStep]:
+    def steps(self, found: Found, values: Mapping[str, Any], whens: Whens, depth: int) -> Iterator[PlannedStep]:
         book = found.playbook
         if depth > DEEPEST:
             raise Misconfigured(f"Playbook {book.name} is included {depth} deep.", advice="Do they include each other?")
@@ -133,19 +133,19 @@ class _Unroll:
         number: int,
         scope: Mapping[str, Any],
         values: Mapping[str, Any],
-        whens: tuple[str, ...],
+        whens: Whens,
         depth: int,
     ) -> Iterator[PlannedStep]:
         book = found.playbook
-        if step.when is not None:
-            whens = (*whens, str(step.when).lower() if isinstance(step.when, bool) else step.when)
+        when = str(step.when).lower() if isinstance(step.when, bool) else step.when
         name = step.name or f"{step.do.kind} {number}"
         for item, label in self._items(step, scope, name):
             inner = scope if step.loop is None else {**scope, "item": item}
+            conditions = whens if when is None else (*whens, (when, inner))
             if step.do.kind == "include":
                 within = self._include(step.do.act.playbook)
                 given = {key: self._passed(value, inner, values) for key, value in step.do.act.parameters.items()}
-                yield from self.steps(within, typed.resolve(within.playbook.parameters, given), whens, depth + 1)
+                yield from self.steps(within, typed.resolve(within.playbook.parameters, given), conditions, depth + 1)
                 continue
             yield PlannedStep(
                 number=0,
@@ -155,7 +155,7 @@ class _Unroll:
                 secrets=book.secrets,
                 timeout=step.timeout or self._step_timeout or book.limits.step,
                 reads=book.action_class == "read" or step.changes is False or step.do.kind in READ_ONLY,
-                whens=whens,
+                whens=conditions,
                 folder=found.folder,
             )
 

@@ -72,8 +72,8 @@ class Runner:
     ) -> None:
         """transports: gives the transport of a name. positions: of the targets in the whole run (default 0, 1, ...).
 
-        should_stop: true when this worker is to stop between steps. window: why nothing may be done to a host now, or None;
-        asked before every step of every host, so it must be quick.
+        should_stop: true when this worker is to stop between steps. window: why nothing may be done to a host now,
+        or None; asked before every step of every host, so it must be quick.
         """
         book = plan.playbook
         self._plan, self._targets, self._ledger, self._transports = plan, targets, ledger, transports

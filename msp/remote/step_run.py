@@ -168,8 +168,10 @@ class StepRun:
 
     async def _step(self, started: datetime) -> Outcome:
         planned, step = self._planned, self._planned.step
-        for condition in planned.whens:
-            if not render.value(condition, self._scope(), f"{planned.what}, when"):
+        for condition, seen in planned.whens:
+            if not render.value(
+                condition, {**self._scope(), **seen, **self._course.registered}, f"{planned.what}, when"
+            ):
                 outcome = Outcome("skipped", detail=f"Its condition is false: {condition}")
                 self._tell("probe", outcome, started)
                 return outcome
