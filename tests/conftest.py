@@ -20,7 +20,8 @@ from msp.migrations import MODEL_MODULES
 sys.path.insert(0, str(Path(__file__).parent / "servers"))
 
 
-def import_existing_models() -> None:
+@pytest.fixture(scope="session")
+def all_models() -> None:
     """Import every module that declares tables and exists."""
     for name in MODEL_MODULES:
         if importlib.util.find_spec(name) is not None:
@@ -63,9 +64,8 @@ def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterat
 
 
 @pytest.fixture
-def database_url(empty_database_url: str) -> Iterator[str]:
+def database_url(empty_database_url: str, all_models: None) -> Iterator[str]:
     """The URL of a fresh database with all our tables, in use by this process (`msp.db.begin`)."""
-    import_existing_models()
     database = use(empty_database_url)
     Model.metadata.create_all(database.engine)
     yield empty_database_url

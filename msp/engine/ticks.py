@@ -1,12 +1,14 @@
 """The alarm clock of a worker: a handful of fixed ticks. What is due is a row in a table, never a job here."""
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import delete
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from msp import db
@@ -18,6 +20,7 @@ from msp.settings import Settings
 
 logger = logging.getLogger(__name__)
 HEARTBEAT, DUE, REAPER, RETENTION = 10.0, 1.0, 15.0, 3600.0  # seconds
+TELL_AGAIN = 60.0  # seconds between two lines about a tick that keeps failing
 KEEP_WORK = timedelta(days=14)  # DBOS's rows and ended jobs: working state, evidence stays
 KEEP_EVENTS = timedelta(days=30)
 KEEP_FIRES = timedelta(days=400)
@@ -155,12 +158,21 @@ class Ticker:
 
 
 def _guarded(name: str, body: Callable[[], object]) -> Callable[[], None]:
-    """A tick that fails is told of and tried again at its next time; it never ends the clock."""
+    """A tick that fails is told of, once a minute, and tried again at its next time; it never ends the clock."""
+    told = float("-inf")
 
     def run() -> None:
+        nonlocal told
         try:
             body()
-        except Exception:
-            logger.exception("The tick %s failed.", name)
+        except Exception as error:
+            if time.monotonic() - told >= TELL_AGAIN:
+                told = time.monotonic()
+                what = error.orig if isinstance(error, OperationalError) else error
+                logger.error("The tick %s failed: %s.", name, what, exc_info=what is error)
+        else:
+            if told > float("-inf"):
+                told = float("-inf")
+                logger.info("The tick %s works again.", name)
 
     return run

@@ -327,6 +327,22 @@ def test_drain_gives_up_after_its_time_and_the_step_in_hand_is_in_doubt(database
         assert [claim.step for claim in in_doubt(session)] == [1]
 
 
+@pytest.mark.parametrize(("signals", "status", "seconds"), [(1, 0, 2), (2, 128 + signal.SIGTERM, 30)])
+def test_worker_process_drains_at_sigterm_and_ends_at_the_second(
+    database: Database, workers: Workers, monkeypatch: pytest.MonkeyPatch, signals: int, status: int, seconds: int
+) -> None:
+    monkeypatch.setenv("MSP_TEST_WHOLE", "1")
+    put(database, "run:5", "change", {"run": 5, "seconds": seconds})
+    worker = workers.start(drain=20)
+    wait_for(lambda: "5 1" in workers.effects())
+    for _ in range(signals):
+        worker.terminate()
+        time.sleep(0.5)
+    assert worker.wait(30) == status
+    assert state(database, "run:5") == "queued"
+    assert '"level": "info"' in workers.log()
+
+
 def test_lease_lost_to_another_process_is_noticed(database: Database) -> None:
     now, limit = utc_now(), timedelta(seconds=60)
     mine = leases.acquire(database, "worker-01", now, limit)

@@ -45,48 +45,60 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@contextmanager
-def cluster() -> Iterator[str]:
-    """Yield the SQLAlchemy URL of a superuser on a fresh cluster; it may take three seconds."""
-    bin_folder, account = programs(), _account()
-    if bin_folder is None:
-        raise RuntimeError("PostgreSQL is not installed.")
-    folder = Path(tempfile.mkdtemp(prefix="msp-postgres-"))
-    data, port = folder / "data", free_port()
-    try:
-        if account:
-            os.chown(folder, account["user"], account["group"])
-        environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
+class Cluster:
+    """A cluster in a folder of its own. `stop` kills it as a power cut would; `start` lets it recover."""
+
+    def __init__(self, folder: Path) -> None:
+        found = programs()
+        if found is None:
+            raise RuntimeError("PostgreSQL is not installed.")
+        self.programs, self.folder, self.account, self.port = found, folder, _account(), free_port()
+        self.url = f"postgresql+psycopg://msp@127.0.0.1:{self.port}/postgres"
+        if self.account:
+            os.chown(folder, self.account["user"], self.account["group"])
+        self._run("initdb", "-D", folder / "data", "-U", "msp", "-A", "trust", "-N", "-E", "UTF8")
+
+    def _run(self, program: str, *arguments: str | Path) -> None:
         subprocess.run(
-            [bin_folder / "initdb", "-D", data, "-U", "msp", "-A", "trust", "-N", "-E", "UTF8"],
-            check=True,
-            capture_output=True,
-            cwd=folder,
-            env=environment,
-            **account,
-        )
-        options = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={folder}"
-        subprocess.run(
-            [bin_folder / "pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", options + " -c fsync=off", "start"],
+            [self.programs / program, *arguments],
             check=True,
             stdout=subprocess.DEVNULL,
-            cwd=folder,
-            env=environment,
-            **account,
+            cwd=self.folder,
+            env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"},
+            **self.account,
         )
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        options = f"-c listen_addresses=127.0.0.1 -c port={self.port} -c unix_socket_directories={self.folder}"
+        data, log = self.folder / "data", self.folder / "log"
+        self._run("pg_ctl", "-D", data, "-w", "-l", log, "-o", f"{options} -c fsync=off", "start")
+
+    def stop(self) -> None:
+        """Stop it without a checkpoint; every connection breaks."""
+        self._run("pg_ctl", "-D", self.folder / "data", "-m", "immediate", "-w", "stop")
+
+
+@contextmanager
+def running() -> Iterator[Cluster]:
+    """Yield a started cluster and remove it afterwards; it may take three seconds."""
+    folder = Path(tempfile.mkdtemp(prefix="msp-postgres-"))
+    try:
+        cluster = Cluster(folder)
+        cluster.start()
         try:
-            yield f"postgresql+psycopg://msp@127.0.0.1:{port}/postgres"
+            yield cluster
         finally:
-            subprocess.run(
-                [bin_folder / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop"],
-                stdout=subprocess.DEVNULL,
-                check=False,
-                cwd=folder,
-                env=environment,
-                **account,
-            )
+            cluster.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def cluster() -> Iterator[str]:
+    """Yield the SQLAlchemy URL of a superuser on a fresh cluster."""
+    with running() as found:
+        yield found.url
 
 
 if __name__ == "__main__":
