@@ -49,6 +49,7 @@ class Restored:
 
     tree: Path | None
     findings: tuple[Finding, ...] = ()
+    seconds: float | None = None  # where the call did more than restore: what the restore alone took
 
 
 @dataclass(frozen=True, slots=True)

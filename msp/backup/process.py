@@ -99,15 +99,25 @@ class Runner:
         deadline: float | None = None,
         stop_at: str | None = None,
         watch: Callable[[], None] | None = None,
+        noted: bool = True,
     ) -> Done:
         """Run a program to its end and return how it ended; a nonzero status is an answer.
 
         stop_at: regular expression; the first line of stderr that holds it ends the program.
+        noted: False leaves it out of the evidence, where it is housekeeping.
         watch: called twice a second; what it raises ends the program and reaches the caller.
         Raises DeadlinePassed, or Misconfigured if the program is not installed.
         """
         with self.reading(
-            argv, env=env, cwd=cwd, stdin=stdin, account=account, deadline=deadline, stop_at=stop_at, watch=watch
+            argv,
+            env=env,
+            cwd=cwd,
+            stdin=stdin,
+            account=account,
+            deadline=deadline,
+            stop_at=stop_at,
+            watch=watch,
+            noted=noted,
         ) as reading:
             head = bytearray()
             for chunk in reading.chunks():
@@ -127,6 +137,7 @@ class Runner:
         deadline: float | None = None,
         stop_at: str | None = None,
         watch: Callable[[], None] | None = None,
+        noted: bool = True,
     ) -> "Iterator[Reading]":
         """Like `run`, but the caller reads stdout while the program writes it; ended when the block ends."""
         more: dict[str, Any] = {} if stdin is None else {"stdin": stdin}
@@ -140,7 +151,8 @@ class Runner:
         finally:
             end(process)
             reading.join()
-            self.commands.append((" ".join(argv), process.returncode))
+            if noted:
+                self.commands.append((" ".join(argv), process.returncode))
 
 
 class Reading:

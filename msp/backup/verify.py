@@ -176,7 +176,7 @@ class _Climb:
         into = self.space.folder("restored")
         began = time.monotonic()
         self.restored = self.engine.restore(self.snapshot, into)
-        self.rto = time.monotonic() - began
+        self.rto = time.monotonic() - began if self.restored.seconds is None else self.restored.seconds
         findings = list(self.restored.findings)
         if any(finding.weight > Weight.WARN for finding in findings):
             if self.restored.tree is not None:

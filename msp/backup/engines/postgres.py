@@ -1,0 +1,264 @@
+"""Dumps by pg_dump: custom, tar, directory and plain (also gzipped), restored into a throwaway cluster.
+
+`pg_restore -l` succeeds on a truncated dump, so every byte is read first; a plain dump must show its last line.
+A plain dump is a script for psql, which knows commands of the shell: those are taken for an attack.
+"""
+
+import contextlib
+import gzip
+import re
+import subprocess
+import tarfile
+import threading
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import IO
+
+from msp.backup.assertions import postgres
+from msp.backup.assertions.postgres import DATABASE, Cluster
+from msp.backup.case import Case
+from msp.backup.engine import Found, Listed, Probed, Restored, Snapshot
+from msp.backup.engines.shared import backup_file
+from msp.backup.process import Done, Runner
+from msp.backup.scratch import QuotaExceeded, Scratch
+from msp.backup.verdict import Finding, Weight
+from msp.errors import Misconfigured
+
+TRAILERS = (b"-- PostgreSQL database dump complete", b"-- PostgreSQL database cluster dump complete")
+FORMATS = ("custom", "plain", "directory", "tar")
+LACKING = re.compile(r"extension .* is not available|could not open extension control file|unsupported version")
+ROLE = re.compile(r'role "([^"]+)" does not exist')
+#: Statements about owners, rights and the database itself: true on the old server, not in a throwaway one.
+ELSEWHERE = re.compile(
+    rb"^(ALTER .* OWNER TO |GRANT |REVOKE |ALTER DEFAULT PRIVILEGES |SET SESSION AUTHORIZATION |SET ROLE |"
+    rb"CREATE DATABASE |ALTER DATABASE |DROP DATABASE |SET transaction_timeout |SET idle_session_timeout |"
+    rb"\\connect |\\restrict |\\unrestrict )"
+)
+TOKENS = re.compile(rb"--|/\*|[eE]?'|\"[^\"]*\"|\$(?:[A-Za-z_\x80-\xff][\w\x80-\xff]*)?\$|\\")
+
+
+@dataclass
+class PgDumpEngine:
+    """One dump is one snapshot."""
+
+    case: Case
+    runner: Runner
+    scratch: Scratch
+    _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, init=False)
+    _server: Cluster | None = field(default=None, init=False)
+
+    def version(self) -> str:
+        return self.runner.run([str(postgres.programs() / "pg_restore"), "--version"]).stdout.decode().strip()
+
+    @property
+    def format(self) -> str:
+        """The dump's format: as the case says, else as the file looks."""
+        path = backup_file(self.case)
+        if self.case.format is not None:
+            if self.case.format not in FORMATS:
+                known = ", ".join(FORMATS)
+                raise Misconfigured(f"{self.case.format!r} is no format of pg_dump.", advice=f"Known: {known}.")
+            return self.case.format
+        if path.is_dir():
+            return "directory"
+        with path.open("rb") as file:
+            start = file.read(5)
+        return "custom" if start == b"PGDMP" else "tar" if tarfile.is_tarfile(path) else "plain"
+
+    def check(self) -> tuple[Finding, ...]:
+        path, kind = backup_file(self.case), self.format
+        if kind == "plain":
+            end = self._end(path)
+            if not any(trailer in end for trailer in TRAILERS):
+                return _broken(f"{path} stops before the line that ends a dump")
+            return ()
+        done = self._pg_restore("-f", "/dev/null")
+        if done.status:
+            if LACKING.search(done.stderr):
+                what = f"The dump cannot be read here: {done.says}."
+                raise Found(Finding("restore", what, advice="Install a newer PostgreSQL.", weight=Weight.ERROR))
+            return _broken(f"{path} cannot be read to its end: {done.says}")
+        return ()
+
+    def _end(self, path: Path) -> bytes:
+        end = b""
+        try:
+            with _plain(path) as stream:
+                while block := stream.read(1 << 20):
+                    end = (end + block)[-4096:]
+        except (OSError, EOFError, zlib.error):
+            return b""
+        return end
+
+    def _pg_restore(self, *words: str, server: Cluster | None = None) -> Done:
+        path, program = backup_file(self.case), str(postgres.programs() / "pg_restore")
+        env = {"PGOPTIONS": "-c statement_timeout=0"}
+        argv = server.client("pg_restore", *words, database=DATABASE) if server else [program, *words]
+        if path.is_dir():
+            return self.runner.run([*argv, str(path)], env=env, watch=self._watch)
+        with path.open("rb") as file:
+            who = server.who if server else None
+            return self.runner.run(argv, env=env, stdin=file, account=who, cwd=Path("/"), watch=self._watch)
+
+    def snapshots(self) -> list[Snapshot]:
+        path = backup_file(self.case)
+        when = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        if self.format != "plain":
+            listed = self._pg_restore("-l").stdout.decode("utf-8", "replace")
+            match = re.search(r"Archive created at (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)", listed)
+            if match:  # in the local time of the machine that dumped; a copy's date says less, unless it is older
+                created = datetime.fromisoformat(match[1]).replace(tzinfo=UTC)
+                when = min(when, created) if abs(when - created) > timedelta(hours=14) else when
+        return [Snapshot(path.name, when, certain=False)]
+
+    def listing(self, snapshot: Snapshot) -> Iterator[Listed] | None:
+        return None
+
+    def _watch(self) -> None:
+        """Keep the cluster within the quota."""
+        if self._server is None or self.scratch.quota is None:
+            return
+        size = 0
+        for file in (self._server.folder / "data" / "base").glob("*/*"):
+            with contextlib.suppress(OSError):
+                size += file.stat().st_size
+        if size > self.scratch.quota:
+            raise QuotaExceeded(
+                f"The restored database needs more than the {self.scratch.quota} bytes the test may use.",
+                advice="Raise scratch_quota_bytes.",
+            )
+
+    def restore(self, snapshot: Snapshot, into: Path) -> Restored:
+        self._server = server = self._stack.enter_context(postgres.cluster(self.runner, self.scratch))
+        roles: set[str] = set()
+        while True:
+            server.create()
+            if self.format == "plain":
+                done = self._plain_restore(server)
+            else:
+                done = self._pg_restore("--exit-on-error", "--no-owner", "--no-privileges", server=server)
+            role = ROLE.search(done.stderr)
+            if not done.status or role is None or role[1] in roles or len(roles) > 100:
+                break
+            roles.add(role[1])  # roles are not in a dump; what needs one is kept, its rights are not judged
+            name = role[1].replace('"', '""')
+            server.psql(f'CREATE ROLE "{name}" NOLOGIN', database="postgres", read_only=False)
+        self._watch()
+        if done.status:
+            lines = [line for line in done.stderr.splitlines() if "error" in line.lower()]
+            first = (lines or [done.says])[0].strip()[:300]
+            if LACKING.search(done.stderr):
+                what = f"This machine lacks what the dump needs: {first}."
+                raise Found(Finding("restore", what, advice="Install the extension.", weight=Weight.ERROR))
+            what = f"The dump does not restore: {first}"
+            return Restored(None, (Finding("restore", what, advice="Take an older dump; look at the job."),))
+        return Restored(None, seconds=done.seconds)
+
+    def _plain_restore(self, server: Cluster) -> Done:
+        argv = server.client("psql", "-Xq", "-v", "ON_ERROR_STOP=1", "-f", "-", database=DATABASE)
+        trouble: list[Exception] = []
+        environment = {"PGCLIENTENCODING": "UTF8", "HOME": str(server.folder)}
+        with self.runner.reading(
+            argv,
+            stdin=subprocess.PIPE,
+            account=server.who,
+            env=environment,
+            cwd=server.folder,
+            watch=self._watch,
+        ) as reading:
+            feeder = threading.Thread(target=self._feed, args=(reading.process.stdin, trouble))
+            feeder.start()
+            for _ in reading.chunks():
+                pass
+            feeder.join()
+        if trouble:
+            raise trouble[0]
+        return reading.done()
+
+    def _feed(self, into: IO[bytes], trouble: list[Exception]) -> None:
+        try:
+            with _plain(backup_file(self.case)) as stream, into:
+                for line in harmless(stream):
+                    into.write(line)
+        except BrokenPipeError:
+            pass  # psql stopped at an error; its status says so
+        except (Found, OSError, EOFError, zlib.error) as error:
+            trouble.append(error if isinstance(error, Found) else Found(*_broken(str(error))))
+
+    def probe(self, restored: Restored) -> Probed:
+        assert self._server is not None  # noqa: S101  restored before
+        return postgres.probe(self._server, self.case.expect.postgres, self.case.now)
+
+    def boot(self, restored: Restored) -> Probed | None:
+        return None
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+def _broken(what: str) -> tuple[Finding, ...]:
+    advice = "Take an older dump; look whether the job's disk was full."
+    return (
+        Finding("repository", f"The dump is damaged: {what}.", advice=advice),
+        Finding("restore", "It cannot be restored to its end.", advice=advice),
+    )
+
+
+@contextlib.contextmanager
+def _plain(path: Path) -> Iterator[IO[bytes]]:
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        if packed:
+            with gzip.GzipFile(fileobj=file) as stream:
+                yield stream  # type: ignore[misc]
+        else:
+            yield file
+
+
+def harmless(lines: IO[bytes]) -> Iterator[bytes]:
+    """Yield a dump's lines without owners, rights and database commands; raises Found at a command for the shell.
+
+    Follows quotes, dollar quotes, comments and COPY data, in which a backslash means nothing to psql.
+    """
+    inside, copying = b"", False  # inside: what ends the present quote or comment
+    for line in lines:
+        if copying:
+            copying = line.rstrip(b"\r\n") != b"\\."
+            yield line
+            continue
+        if not inside and ELSEWHERE.match(line):
+            continue
+        start, at = inside, 0
+        while at < len(line):
+            if inside == b"e'":
+                match = re.compile(rb"\\.|'", re.DOTALL).search(line, at)
+                if match is None:
+                    break
+                at, inside = match.end(), b"" if match[0] == b"'" else inside
+            elif inside:
+                found = line.find(inside, at)
+                if found < 0:
+                    break
+                at, inside = found + len(inside), b""
+            else:
+                match = TOKENS.search(line, at)
+                if match is None or match[0] == b"--":
+                    break
+                at, token = match.end(), match[0]
+                if token == b"\\":
+                    what = "The dump holds a command for psql itself, which pg_dump never writes."
+                    where = line[:120].decode("utf-8", "replace").strip()
+                    raise Found(Finding("hostile", what, where, "Do not run it; look where it came from."))
+                if token == b"/*":
+                    inside = b"*/"
+                elif token in (b"e'", b"E'"):
+                    inside = b"e'"
+                elif token in (b"'", b"$$") or token.startswith(b"$"):
+                    inside = token
+        if not start and not inside and line.startswith(b"COPY ") and line.rstrip().endswith(b"FROM stdin;"):
+            copying = True
+        yield line
