@@ -53,15 +53,21 @@ def cheapest_pair(
     kept = net.lo[node], net.hi[node]
     net.lo[node], net.hi[node] = solution.bounds(visit, node, (-2, -2))
     best: Place | None = None
+    memory = solution.chances.setdefault(node, {})
+    ordered = bool(net.after[visit] or net.before[visit])  # bounds move with others: nothing to remember
     if net.lo[node] <= net.hi[node]:
-        sides = []
+        sides: list[tuple[float, int, list[Chance]]] = []
         for lane in net.compatible[visit]:
             if blink is not None and blink() < rate:
                 continue
-            found = chances(solution, node, lane, *limits(solution, visit, lane))
-            if found:
-                worth = min(_estimate(solution, node, extra, first) for extra, first, _, _ in found)
-                sides.append((worth, lane, found))
+            key = solution.lanes[lane].key
+            entry = memory.get(lane)
+            if entry is None or entry[0] != key or ordered:
+                found = chances(solution, node, lane, *limits(solution, visit, lane))
+                worth = min((_estimate(solution, node, extra, first) for extra, first, _, _ in found), default=0.0)
+                entry = memory[lane] = (key, worth, found)
+            if entry[2]:
+                sides.append((entry[1], lane, entry[2]))
         sides.sort(key=lambda side: side[:2])
         best = _best_pair(solution, visit, node, sides[:LANES], masks, full)
         if best is None and len(sides) > LANES:

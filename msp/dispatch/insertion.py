@@ -187,9 +187,7 @@ def _cheapest(
         key = routes[lane].key
         entry = cache.get(lane)
         if entry is None or entry[0] != key:
-            here = in_lane(solution, node, lane)
-            entry = (key, *here) if here is not None else (key, NEVER, 0.0, 0.0, -1)
-            cache[lane] = entry
+            entry = remember(solution, node, lane)
         price = entry[1]
         if price < best:
             if change and home is not None and home != {tech[lane]}:
@@ -201,6 +199,17 @@ def _cheapest(
         return None
     seq = routes[best_lane].seq
     return Place(best, d1, d2, node, ((best_lane, [*seq[:position], node, *seq[position:]], None),))
+
+
+def remember(solution: Solution, node: int, lane: int) -> tuple[int, float, float, float, int]:
+    """Return (key of the lane, price, tier 1, tier 2, position) of a node's best place in a lane, kept for later."""
+    key = solution.lanes[lane].key
+    entry = solution.cache[node].get(lane)
+    if entry is None or entry[0] != key:
+        here = in_lane(solution, node, lane)
+        entry = (key, *here) if here is not None else (key, NEVER, 0.0, 0.0, -1)
+        solution.cache[node][lane] = entry
+    return entry
 
 
 def limits(solution: Solution, visit: int, lane: int) -> tuple[int, int]:

@@ -119,6 +119,7 @@ def _within(solution: Solution, visit: int, window: tuple[int, int]) -> Place | 
         if node >= 0:
             solution.cache[node].clear()
     solution.places.clear()
+    solution.chances.clear()
     everywhere = net.compatible[visit]
     low, high = window[0] + net.dur[visit], window[1]
     net.compatible[visit] = [lane for lane in everywhere if net.past[lane].base <= high and low <= net.max_finish[lane]]

@@ -28,6 +28,7 @@ class Solution:
         self.key = 0
         self.cache: list[dict[int, tuple[int, float, float, float, int]]] = [{} for _ in net.loc]
         self.places: dict[tuple[int, int], tuple[int, list[tuple[float, float, float, int]]]] = {}
+        self.chances: dict[int, dict[int, tuple[int, float, list[tuple[int, int, int, int]]]]] = {}  # of crews of two
         self.any_tied, self.any_parts = any(net.tied), any(net.parts)
         self.allotted = [Allotment({}, {}) for _ in net.problem.technicians]
         self.left: dict[tuple[int, str], int] = {}
@@ -47,6 +48,10 @@ class Solution:
         for lane in range(len(net.tech)):
             self.lanes.append(self._made(lane, []))
         self._admit_past()
+        for who in range(len(self.allotted) if self.any_parts else 0):
+            found = allot(self, who, {})
+            if found is not None:
+                self.allotted[who] = found
 
     def _home(self) -> list[frozenset[int] | None]:
         """Return for each visit the technicians of the plan in force."""

@@ -16,12 +16,18 @@ Charge = dict[tuple[int, str], int]
 
 
 class Allotment:
-    """takes: (lane, position) of each depot stop -> part -> quantity; charged: the same summed by depot and part."""
+    """takes: (lane, position) of each depot stop -> part -> quantity; charged: the same summed by depot and part.
 
-    __slots__ = ("charged", "takes")
+    spare: what is left in the van at the end, if no depot is visited on the way (then it suffices to look there);
+    else None.
+    """
 
-    def __init__(self, takes: dict[tuple[int, int], dict[str, int]], charged: Charge) -> None:
-        self.takes, self.charged = takes, charged
+    __slots__ = ("charged", "spare", "takes")
+
+    def __init__(
+        self, takes: dict[tuple[int, int], dict[str, int]], charged: Charge, spare: dict[str, int] | None = None
+    ) -> None:
+        self.takes, self.charged, self.spare = takes, charged, spare
 
 
 def allot(solution: "Solution", who: int, changes: Mapping[int, list[int]]) -> Allotment | None:
@@ -68,7 +74,7 @@ def allot(solution: "Solution", who: int, changes: Mapping[int, list[int]]) -> A
                         return None
                     rest = 0
                 balance[part] = rest
-    return Allotment(takes, charged)
+    return Allotment(takes, charged, None if takes else balance)
 
 
 def past_uses(net: Network, visit: int, goods: Mapping[str, int] | None) -> Mapping[str, int]:
