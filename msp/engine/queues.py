@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.dialects.postgresql import insert as insert_postgresql
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
+from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.orm import Session
 
 from msp.clock import utc_now
@@ -151,7 +152,14 @@ def _carry(session: Session, job: Job, not_before: datetime | None = None) -> No
     if not_before is not None and (wait := (not_before - utc_now()).total_seconds()) > 0:
         options["delay_seconds"] = wait
     session.flush()
-    runtime.client(session).enqueue_in_transaction(session.connection(), options, job.id, job.round)
+    try:
+        runtime.client(session).enqueue_in_transaction(session.connection(), options, job.id, job.round)
+    except (OperationalError, ProgrammingError) as error:
+        if "workflow_status" not in str(error.orig):
+            raise
+        raise Misconfigured(
+            "The durable engine has no tables in this database yet.", advice="Run msp upgrade."
+        ) from error
 
 
 def again(session: Session, job: Job, not_before: datetime | None = None) -> None:

@@ -92,6 +92,10 @@ def count_ticks(session: Session, now: datetime) -> None:
     events.record(session, "test", "ticked", data={"worker": slot})
 
 
+def configure(settings: Settings) -> None:
+    """What the worker process asks of a module of handlers; these need no settings."""
+
+
 if __name__ == "__main__":
     if os.environ.get("MSP_TEST_WHOLE"):  # the real process around the worker, with these handlers
         sys.modules["msp.flows.handlers"] = sys.modules["__main__"]

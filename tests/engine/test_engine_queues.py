@@ -39,6 +39,12 @@ def carried(database: Database) -> int:
         return int(session.execute(text(f"SELECT count(*) FROM {table}")).scalar_one())
 
 
+def carried_jobs(database: Database) -> int:
+    """Count the jobs we hold."""
+    with database.read() as session:
+        return session.scalar(select(func.count()).select_from(Job)) or 0
+
+
 def wait_for(done: Callable[[], Any], seconds: float = 20) -> None:
     end = time.monotonic() + seconds
     while not done():
@@ -93,6 +99,12 @@ def test_only_what_has_ended_badly_can_be_repeated_and_only_what_waits_cancelled
     with ready.begin() as session:
         queues.retry(session, "n:1")
     assert (state("n:1"), carried(ready)) == ("queued", 2)
+
+
+def test_enqueueing_without_prepared_tables_says_what_to_run(database: Database) -> None:
+    with pytest.raises(Misconfigured, match="no tables"), database.begin() as session:
+        queues.enqueue(session, "notify", "x", {}, job_id="n:1")
+    assert carried_jobs(database) == 0
 
 
 def test_launching_without_prepared_tables_says_what_to_run(database: Database) -> None:
