@@ -58,7 +58,9 @@ class News:
         self._topics.setdefault(topic, set()).add(queue)
         if self._reader is None or self._reader.done():
             loop = asyncio.get_running_loop()
-            self._last = await loop.run_in_executor(self._pool, _newest)
+            before = await loop.run_in_executor(self._pool, _newest)
+            self._known.extend(before)  # news is what comes after; what came before is the page's own look back
+            self._last = max(before, default=0)
             if self._reader is None or self._reader.done():
                 self._reader = asyncio.create_task(self._read())
         return queue
@@ -94,9 +96,10 @@ class News:
                     queue.put_nowait(event)
 
 
-def _newest() -> int:
+def _newest() -> list[int]:
     with db.read() as session:
-        return session.scalar(select(func.max(Event.id))) or 0
+        last = session.scalar(select(func.max(Event.id))) or 0
+        return list(session.scalars(select(Event.id).where(Event.id > last - WINDOW)))
 
 
 def _after(last: int) -> list[Event]:

@@ -40,12 +40,18 @@ const typing = (element) => element.closest("input, textarea, select, [contented
 let going = 0;
 
 function move(step) {
-  const rows = $$("[data-rows] > *, table[data-rows] tbody > tr").filter((row) => $("a[href]", row));
+  const rows = $$(":not(table)[data-rows] > *, table[data-rows] > tbody > tr").filter((row) => $("a[href]", row));
   if (!rows.length) return;
   const now = rows.findIndex((row) => row.contains(document.activeElement));
   const next = rows[Math.min(rows.length - 1, Math.max(0, now + step))];
   $("a[href]", next).focus();
   next.scrollIntoView({ block: "nearest" });
+}
+
+// The key as it stands on a Latin layout: shortcuts work while Russian is typed.
+function latin(event) {
+  if (event.code === "Slash" && ".,".includes(event.key)) return event.shiftKey ? "?" : "/";
+  return event.key.length === 1 && event.key > "~" && event.code.startsWith("Key") ? event.code[3].toLowerCase() : event.key;
 }
 
 document.addEventListener("keydown", (event) => {
@@ -56,9 +62,10 @@ document.addEventListener("keydown", (event) => {
     return;
   }
   if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target) || $("dialog[open]")) return;
+  const key = latin(event);
   if (Date.now() - going < 1500) {
     going = 0;
-    const target = $(`[data-go="${CSS.escape(event.key)}"]`);
+    const target = $(`[data-go="${CSS.escape(key)}"]`);
     if (target) { event.preventDefault(); target.click(); return; }
   }
   const act = {
@@ -67,9 +74,9 @@ document.addEventListener("keydown", (event) => {
     g: () => { going = Date.now(); },
     j: () => move(1),
     k: () => move(-1),
-  }[event.key];
+  }[key];
   if (act) { event.preventDefault(); act(); return; }
-  const button = $(`[data-key="${CSS.escape(event.key)}"]`); // a r d n m: the page's own buttons
+  const button = $(`[data-key="${CSS.escape(key)}"]`); // a r d n m: the page's own buttons
   if (button) { event.preventDefault(); button.matches("input, textarea") ? button.focus() : button.click(); }
 });
 
