@@ -39,11 +39,14 @@ def evaluate_cases(cases: str, output: Path | None) -> None:
     click.echo(f"{len(results['results'])} cases answered, {failed} with an error, in {output}.", err=True)
 
 
-@sla.command(epilog="Example: msp sla explain x2 --cases cases.json")
+@sla.command(epilog="Example: msp sla explain 1042")
 @click.argument("ticket")
-@click.option("--cases", required=True, type=click.Path(dir_okay=False, allow_dash=True), help="Batch that has it.")
-def explain(ticket: str, cases: str) -> None:
+@click.option("--cases", type=click.Path(dir_okay=False, allow_dash=True), help="Take TICKET from this batch instead.")
+def explain(ticket: str, cases: str | None) -> None:
     """Say why each clock of TICKET is due when it is: clause, target, spans counted, pauses, changes."""
+    if cases is None:
+        _explain_stored(ticket)
+        return
     from msp.contracts import explain as reckoning
     from msp.contracts.evaluate import Calendars, clocks_of_case
     from msp.contracts.fields import Fields
@@ -56,6 +59,19 @@ def explain(ticket: str, cases: str) -> None:
             click.echo(reckoning.text(clocks, calendars[case["calendar"]]))
             return
     raise NotFound(f"There is no case {ticket!r} in {cases}.")
+
+
+def _explain_stored(number: str) -> None:
+    from msp import console, db
+    from msp.clock import utc_now
+    from msp.desk import clock, tickets
+
+    if not number.lstrip("#").isdecimal():
+        raise Misconfigured(f"{number!r} is not the number of a ticket.", advice="For a case of a batch give --cases.")
+    console.use_database()
+    with db.read() as session:
+        view = clock.view(session, tickets.get(session, int(number.lstrip("#"))), utc_now())
+    click.echo(view.text if view else "The contract of this ticket promises no times.")
 
 
 def _read(name: str) -> Any:

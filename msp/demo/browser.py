@@ -33,7 +33,7 @@ class Browser:
 
     def log_in(self, email: str, password: str) -> None:
         """Log in or raise StepFailed."""
-        page = self.post("/login", self.get("/login"), email=email, password=password)
+        page = self.post("/log-in", self.get("/log-in"), email=email, password=password)
         if 'name="password"' in page:
             raise StepFailed(f"{email} could not log in.")
 

@@ -281,7 +281,7 @@ def contract_decides(stage: Stage) -> Iterator[str]:
     prove((root / "current" / "VERSION").read_text().strip() == "1.0", "It ran before the client agreed.")
     olga = Browser(stage.address)
     olga.log_in("olga@sever.example", stage.password)
-    page = olga.get("/portal")
+    page = olga.get("/portal/")
     prove(f"/portal/approvals/{asked_id}" in page, "The portal does not show what waits for the client.")
     olga.post(f"/portal/approvals/{asked_id}/approve", page)
     run = ended(stage, asked_id)

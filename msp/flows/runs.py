@@ -15,12 +15,13 @@ from msp.clock import utc_now
 from msp.contracts.clauses import ALLOW, ASK, REFUSE, BreakGlass, approval_digest
 from msp.desk import tickets
 from msp.desk.models import Ticket
-from msp.engine import queues
+from msp.engine import claims, queues
+from msp.engine.claims import ClaimKey
 from msp.errors import Misconfigured, NotFound, Refused
 from msp.flows.deciding import Decided, decide
 from msp.people.access import Actor, may
 from msp.remote import catalogue, parameters
-from msp.remote.models import Approval, Run, RunHost
+from msp.remote.models import Approval, Run, RunHost, StepResult
 from msp.remote.plan import Found
 from msp.remote.playbook import digest
 
@@ -164,8 +165,11 @@ def request_run(
     return run
 
 
-def enqueue(session: Session, run: Run, *, segment: int = 1) -> None:
-    """Queue the shards of a run whose hosts are not all finished; part of the caller's transaction."""
+def enqueue(session: Session, run: Run, *, segment: str = "1") -> None:
+    """Queue the shards of a run whose hosts are not all finished; part of the caller's transaction.
+
+    segment: tells a continuation from the first time, so that it is a job of its own.
+    """
     shards = session.scalars(
         select(RunHost.shard).where(RunHost.run_id == run.id, RunHost.outcome.is_(None)).distinct()
     )
@@ -182,6 +186,52 @@ def enqueue(session: Session, run: Run, *, segment: int = 1) -> None:
         )
 
 
+def resolve(
+    session: Session,
+    run_id: int,
+    run_host_id: int,
+    step: int,
+    phase: str,
+    ran: bool,
+    *,
+    actor: Actor,
+    note: str = "",
+    now: datetime | None = None,
+) -> Run:
+    """Settle an effect in doubt by a person's word, and let the host go on from there.
+
+    ran: it happened, so its check comes next; else it is done now. Raises NotFound for a run this actor may not see
+    or an effect that is not claimed, Conflict if somebody has settled it first.
+    """
+    now = now or utc_now()
+    run = get(session, run_id, actor, lock=True)
+    if not may(actor, "run.request", run.client_id):
+        raise Refused("Your role does not settle doubts.", advice="Ask a technician.")
+    host = session.get(RunHost, run_host_id, with_for_update=True)
+    if host is None or host.run_id != run.id:
+        raise NotFound("This run has no such host.", advice="Choose one of its hosts.")
+    known = select(StepResult.attempt).where(
+        StepResult.run_host_id == host.id, StepResult.step == step, StepResult.phase == phase
+    )
+    attempt = session.scalar(known.order_by(StepResult.attempt.desc()).limit(1)) or 1
+    word = "ran" if ran else "not_ran"
+    claims.resolve(session, ClaimKey(run.id, host.id, step, phase, attempt), word, actor.name, note.strip())
+    host.state, host.outcome, host.status, host.detail, host.finished_at = "waiting", None, None, "", None
+    run.state, run.finished_at = "queued", None
+    evidence.record(
+        session,
+        "run.doubt_resolved",
+        actor=actor.name,
+        subject=("run", run.id),
+        client_id=run.client_id,
+        data={"host": host.name, "step": step, "phase": phase, "resolution": word, "note": note.strip()},
+        at=now,
+    )
+    events.record(session, f"run:{run.id}", "run.changed", client_id=run.client_id, data={"state": run.state})
+    enqueue(session, run, segment=f"{now:%Y%m%dT%H%M%S%f}")
+    return run
+
+
 def rerun_failed(session: Session, run_id: int, *, actor: Actor, own: str = "", now: datetime | None = None) -> Run:
     """Ask for the same playbook with the same parameters on the hosts that did not end ok.
 
@@ -189,9 +239,11 @@ def rerun_failed(session: Session, run_id: int, *, actor: Actor, own: str = "", 
     Raises Misconfigured if every host was ok or in doubt: what is in doubt must be resolved first.
     """
     run = get(session, run_id, actor)
-    bad = ("failed", "killed", "unreachable", "auth_failed", "not_started", "cancelled", "host_key_unknown")
-    rows = session.scalars(select(RunHost).where(RunHost.run_id == run.id, RunHost.outcome.in_(bad)))
-    asset_ids = [host.asset_id for host in rows if host.asset_id is not None]
+    doubted = {claim.host_id for claim in claims.in_doubt(session, run_id=run.id)}
+    rows = session.scalars(
+        select(RunHost).where(RunHost.run_id == run.id, RunHost.outcome.not_in(("ok", "skipped", "refused")))
+    )
+    asset_ids = [host.asset_id for host in rows if host.asset_id is not None and host.id not in doubted]
     if not asset_ids:
         raise Misconfigured("No host of this run can be run again.", advice="Resolve those in doubt first.")
     return request_run(
