@@ -2,7 +2,7 @@
 
 import importlib
 
-from flask import Flask, current_app, g
+from flask import Flask, Response, current_app, g, request
 from flask_babel import gettext
 from sqlalchemy import func, select
 
@@ -71,5 +71,16 @@ def create_app(settings: Settings) -> Flask:
             "known_endpoints": lambda: current_app.view_functions,
         }
     )
+
+    @app.after_request
+    def keep_the_form(response: Response) -> Response:
+        """Tell a form that app.js sent where to go on, instead of sending it there: see data-keep."""
+        if request.headers.get("X-Form") == "keep" and 300 <= response.status_code < 400:
+            moved = response.location or "/"
+            response.status_code, response.location = 204, None
+            response.headers["X-Location"] = moved
+            response.set_data(b"")
+        return response
+
     access.check_marks(app)
     return app

@@ -131,6 +131,36 @@ listenAll(document);
 document.addEventListener("htmx:after:swap", () => listenAll(document));
 window.addEventListener("pagehide", () => { for (const stream of streams.values()) stream.source.close(); });
 
+// --- forms with data-keep: an error is shown in the form, with everything that was typed still in it -----------------
+document.addEventListener("submit", async (event) => {
+  const form = event.target;
+  if (!form.matches("form[data-keep]") || event.defaultPrevented) return;
+  event.preventDefault();
+  const sender = event.submitter;
+  const data = new FormData(form, sender);
+  if (sender) sender.disabled = true;
+  let words = document.body.dataset.liveLost;
+  try {
+    const answer = await fetch(sender?.getAttribute("formaction") ?? form.action, {
+      method: "POST", body: data, headers: { "HX-Request": "true", "X-Form": "keep" },
+    });
+    const next = answer.headers.get("X-Location");
+    if (next) { location.assign(next); return; }
+    words = await answer.text();
+  } catch { /* the line is down: the form stays as it is */ }
+  if (sender) sender.disabled = false;
+  let place = $(":scope .form-error", form);
+  if (!place) {
+    place = document.createElement("div");
+    place.className = "form-error";
+    place.tabIndex = -1;
+    (sender?.parentElement ?? form).insertBefore(place, sender ?? null);
+  }
+  if (words.trim().startsWith("<")) place.innerHTML = words; // our own page part: problem_part.html
+  else place.textContent = words;
+  place.focus();
+});
+
 // --- drafts: an error or a lost connection keeps what was typed ----------------------------------------------------
 for (const area of $$("textarea[data-draft]")) {
   const key = `draft:${location.pathname}:${area.name}`;
