@@ -129,15 +129,20 @@ def record(
     return entry
 
 
-def check(records: Iterable[Mapping[str, Any]], *, head: tuple[int, str] | None = None) -> Iterator[Break]:
+def check(
+    records: Iterable[Mapping[str, Any]], *, chain: int | None = None, head: tuple[int, str] | None = None
+) -> Iterator[Break]:
     """Yield every break of one chain of exported records, in order of `seq`. Pure: works on a client's own file.
 
-    head: (seq, digest) at which the chain must end, if known; it catches records cut off at the end.
+    chain: whose records they must be (default: the first record's). head: (seq, digest) at which the chain must end,
+    if known; it catches records cut off at the end.
     """
-    previous, expected, chain = GENESIS, 1, PROVIDER
+    previous, expected = GENESIS, 1
     for entry in records:
-        chain, seq = entry["chain"], entry["seq"]
-        if seq != expected:
+        chain, seq = entry["chain"] if chain is None else chain, entry["seq"]
+        if entry["chain"] != chain:
+            yield Break(chain, seq, f"belongs to chain {entry['chain']}")
+        elif seq != expected:
             yield Break(chain, seq, f"record {expected} is missing")
         elif entry["previous"] != previous:
             yield Break(chain, seq, "does not follow the record before it")
@@ -148,7 +153,7 @@ def check(records: Iterable[Mapping[str, Any]], *, head: tuple[int, str] | None 
             yield Break(chain, seq, "was changed: it is not a whole record")
         previous, expected = entry["digest"], seq + 1
     if head is not None and head != (expected - 1, previous):
-        yield Break(chain, head[0], "the end of the chain is missing")
+        yield Break(chain or PROVIDER, head[0], "the end of the chain is missing")
 
 
 def verify(session: Session, chains: Iterable[int] | None = None) -> tuple[int, list[Break]]:
@@ -165,7 +170,7 @@ def verify(session: Session, chains: Iterable[int] | None = None) -> tuple[int, 
                 count += 1
                 yield exported(entry)
 
-        breaks += list(check(rows(), head=heads.get(chain, (0, GENESIS))))
+        breaks += list(check(rows(), chain=chain, head=heads.get(chain, (0, GENESIS))))
     return count, breaks
 
 

@@ -32,9 +32,10 @@ lint-imports
 section "Tests on SQLite and PostgreSQL"
 rm -f .coverage .coverage.*
 if [ -d /usr/lib/postgresql ]; then
-	postgres=$(mktemp -d)
-	trap 'python tests/servers/postgres.py stop "$postgres" || true; rm -rf "$postgres"' EXIT
-	MSP_TEST_POSTGRES=$(python tests/servers/postgres.py start "$postgres")
+	coproc POSTGRES { exec python tests/servers/postgres.py; }
+	postgres=$POSTGRES_PID
+	trap 'kill "$postgres" 2>/dev/null; wait "$postgres" 2>/dev/null || true' EXIT
+	read -r -t 60 -u "${POSTGRES[0]}" MSP_TEST_POSTGRES
 	export MSP_TEST_POSTGRES
 else
 	echo "NO POSTGRESQL HERE: the suite runs on SQLite alone." >&2
