@@ -32,6 +32,7 @@ class Snapshot:
     host: str | None = None
     paths: tuple[str, ...] = ()
     certain: bool = True  # False: the time is a file's date, which any copy may change
+    bounds: bool = True  # False: the backup may be younger than its time says
 
 
 @dataclass(frozen=True, slots=True)

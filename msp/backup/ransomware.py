@@ -53,7 +53,7 @@ KNOWN = TEXT | frozenset(MAGIC) | _words("db dat bin mp3 mp4 avi mov wav bmp vmd
 PRINTABLE = bytes({*range(32, 127), 7, 8, 9, 10, 11, 12, 13, 27, *range(128, 256)})
 ASCII = bytes({*range(32, 127), 7, 8, 9, 10, 11, 12, 13, 27})
 LEAST = 48  # bytes; less is not enough to judge
-FEW, SHARE = 3, 0.2
+FEW, SHARE, MANY = 3, 0.1, 20
 
 
 def noisy(sample: bytes) -> bool:
@@ -123,7 +123,7 @@ class Suspicion:
         found = []
         advice = "Treat the source as encrypted: keep older snapshots from expiring and compare with them."
         if self.scrambled.count >= FEW:
-            enough = self.scrambled.count >= SHARE * self.judged
+            enough = self.scrambled.count >= min(MANY, SHARE * self.judged)
             found.append(
                 Finding(
                     "ransomware",

@@ -202,7 +202,7 @@ class _Climb:
         """Walk the restored tree once: compare, look for encryption, judge names, count."""
         expect = self.case.expect
         comparison = Comparison(
-            self.snapshot.time.timestamp() if self.snapshot and self.snapshot.time and self.snapshot.certain else None,
+            self.snapshot.time.timestamp() if self.snapshot and self.snapshot.time and self.snapshot.bounds else None,
             owners=os.geteuid() == 0,
             same_file=lambda a, b: _same_file(os.fsencode(tree), a, b),
         )

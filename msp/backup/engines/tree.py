@@ -17,7 +17,7 @@ from msp.backup.verdict import Finding
 
 @dataclass
 class TreeEngine:
-    """One tree is one snapshot. `repo` (or `file`) is the folder, `root` a folder inside it."""
+    """One tree is one snapshot, as old as the newest thing in it. `repo` (or `file`) is the folder, `root` a folder inside it."""
 
     case: Case
     runner: Runner
@@ -40,7 +40,12 @@ class TreeEngine:
         if not self.source.is_dir():
             what = f"The backup holds no folder {self.case.root!r}."
             raise Found(Finding("missing", what, str(self.source), "Look what the backup job copies."))
-        return [Snapshot(self.source.name, datetime.fromtimestamp(self.source.stat().st_mtime, UTC), certain=False)]
+        newest = self.source.stat().st_mtime
+        for folder, _, names in os.walk(os.fsencode(self.source)):
+            for name in names:
+                newest = max(newest, os.lstat(folder + b"/" + name).st_mtime)
+        when = datetime.fromtimestamp(newest, UTC)
+        return [Snapshot(self.source.name, when, certain=False, bounds=False)]
 
     def listing(self, snapshot: Snapshot) -> Iterator[Listed] | None:
         return _below(os.fsencode(self.source), b"")
