@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from msp.cli.run_recorded import Recorded
     from msp.remote.ledger import Ledger
     from msp.remote.plan import Plan
     from msp.remote.runner import Report
@@ -61,14 +62,62 @@ def run(
     """Run PLAYBOOK (a file, or the name of one shipped) on hosts and wait for every one of them."""
     import time
 
-    from msp import console
     from msp.cli import run_output
+    from msp.errors import Conflict, Misconfigured, NotFound
+    from msp.remote.ledger import MemoryLedger
+    from msp.remote.outcome import EXIT_STATUS
+
+    try:
+        plan, targets, recorded = _prepared(
+            playbook, hosts, inventory, known_hosts, limit, params, timeout, connect_timeout, ticket, break_glass,
+            dry_run=dry_run, parallel=parallel,
+        )  # fmt: skip
+    except (NotFound, Conflict) as error:  # exit status 1 is kept for hosts that failed
+        raise Misconfigured(error.what, advice=error.advice) from error
+    refused = recorded.refused if recorded else {}
+    listener = (
+        run_output.json_lines(rendered=rendered)
+        if as_json
+        else run_output.people(len(targets), dry_run=dry_run, output=output)
+    )
+    began = time.monotonic()
+    report = drive(
+        plan,
+        targets,
+        recorded.ledger if recorded else MemoryLedger(keep=False),
+        parallel=parallel,
+        dry_run=dry_run,
+        listener=listener,
+        window=lambda target: refused.get(target.name),
+        run={"id": recorded.run_id} if recorded else None,
+    )
+    if recorded:
+        recorded.finish(report)
+    click.echo(run_output.summary(report, len(targets), time.monotonic() - began), err=as_json)
+    click.get_current_context().exit(EXIT_STATUS.get(report.state, 1))
+
+
+def _prepared(
+    playbook: str,
+    hosts: str | None,
+    inventory: str | None,
+    known_hosts: str | None,
+    limit: tuple[str, ...],
+    params: tuple[str, ...],
+    timeout: float | None,
+    connect_timeout: float | None,
+    ticket: int | None,
+    break_glass: str | None,
+    *,
+    dry_run: bool,
+    parallel: int | None,
+) -> tuple["Plan", "list[Target]", "Recorded | None"]:
+    """Return what is to be done where, decided and stored if there is an installation. Nothing is contacted."""
+    from msp import console
     from msp.errors import Misconfigured
     from msp.remote import catalogue, parameters
     from msp.remote import inventory as lists
     from msp.remote import plan as plans
-    from msp.remote.ledger import MemoryLedger
-    from msp.remote.outcome import EXIT_STATUS
 
     if (hosts is None) == (inventory is None):
         raise Misconfigured("No list of hosts is given.", advice="Give either --hosts FILE or --inventory FILE.")
@@ -96,36 +145,15 @@ def run(
         if unknown:
             raise Misconfigured(f"The list has no host {', '.join(sorted(unknown))}.", advice="Check --limit.")
         targets = [target for target in targets if target.name in limit]
-    recorded = None
-    if _installed(settings):
+    if settings.database or (settings.data / "msp.db").exists():
         from msp.cli.run_recorded import record
 
-        recorded = record(plan, targets, ticket_id=ticket, break_glass=break_glass, dry_run=dry_run, parallel=parallel)
-    elif ticket is not None:
+        asked = {"ticket_id": ticket, "break_glass": break_glass, "dry_run": dry_run, "parallel": parallel}
+        return plan, targets, record(plan, targets, **asked)  # type: ignore[arg-type]
+    if ticket is not None:
         raise Misconfigured("There is no installation here, so there is no ticket.", advice="Run msp init.")
-    else:
-        click.echo("No installation here: nothing of this run is recorded.", err=True)
-    refused = recorded.refused if recorded else {}
-    listener = (
-        run_output.json_lines(rendered=rendered)
-        if as_json
-        else run_output.people(len(targets), dry_run=dry_run, output=output)
-    )
-    began = time.monotonic()
-    report = drive(
-        plan,
-        targets,
-        recorded.ledger if recorded else MemoryLedger(keep=False),
-        parallel=parallel,
-        dry_run=dry_run,
-        listener=listener,
-        window=lambda target: refused.get(target.name),
-        run={"id": recorded.run_id} if recorded else None,
-    )
-    if recorded:
-        recorded.finish(report)
-    click.echo(run_output.summary(report, len(targets), time.monotonic() - began), err=as_json)
-    click.get_current_context().exit(EXIT_STATUS.get(report.state, 1))
+    click.echo("No installation here: nothing of this run is recorded.", err=True)
+    return plan, targets, None
 
 
 def _seconds(number: float | None) -> Any:
@@ -180,10 +208,6 @@ class Secrets:
             )
         log.redactor.learn([value])
         return Secret(value)
-
-
-def _installed(settings: "Settings") -> bool:
-    return bool(settings.database) or (settings.data / "msp.db").exists()
 
 
 def drive(plan: "Plan", targets: "list[Target]", ledger: "Ledger", **options: Any) -> "Report":
