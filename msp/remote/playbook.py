@@ -226,39 +226,24 @@ class _Meaning:
             action: Action | None = getattr(step, phase)
             if action is None:
                 continue
-            where = (*path, phase) if phase != "do" or self._source.at((*path, "do")) else path
             seen = own if phase in ("check", "undo") else names
             for place, text in _texts(action.model_dump(exclude_unset=True), ()):
                 expression = action.kind == "assert" and "that" in place
-                yield from self._template((*where, *place), text, seen, secrets, expression=expression)
+                yield from self._template((*path, phase, *place), text, seen, secrets, expression=expression)
 
     def _template(
         self, path: Path, text: str, names: Iterable[str], secrets: frozenset[str], *, expression: bool
     ) -> Iterator[Fault]:
-        place = self._real(path)
         try:
             found = render.names_in(text, expression=expression, secrets=secrets)
         except TemplateSyntaxError as error:
-            yield self._source.fault(place, f"Template: {error.message}.", line=error.lineno)
+            yield self._source.fault(path, f"Template: {error.message}.", line=error.lineno)
             return
         known = set(names)
         for name, line in found:
             if name not in known:
                 message = f"{name!r} is not defined here: it is no parameter and no step before registers it."
-                yield self._source.fault(place, message, line=line)
-
-    def _real(self, path: Path) -> Path:
-        """Return where a value stands in the file, which may be shorter than in the model (plain texts, no `do`)."""
-        real: list[str | int] = []
-        value = self._source.value
-        for part in path:
-            part = "assert" if part == "assert_" else part
-            try:
-                value = value[part]
-            except (KeyError, IndexError, TypeError):
-                continue
-            real.append(part)
-        return tuple(real)
+                yield self._source.fault(path, message, line=line)
 
 
 def _texts(value: Any, path: Path) -> Iterator[tuple[Path, str]]:

@@ -56,8 +56,22 @@ class Source:
             path = path[:-1]
         return self.values.get((), (1, 1))
 
+    def real(self, path: Path) -> Path:
+        """Return where a value of the model stands in the file: short forms leave parts of the path away."""
+        found: list[str | int] = []
+        value = self.value
+        for part in path:
+            part = "assert" if part == "assert_" else part
+            try:
+                value = value[part]
+            except (KeyError, IndexError, TypeError):
+                continue
+            found.append(part)
+        return tuple(found)
+
     def fault(self, path: Path, message: str, *, key: bool = False, line: int = 0) -> Fault:
         """Return a fault at `path`; `line` counts from 1 within a text of several lines."""
+        path = self.real(path)
         if line and path in self.blocks:
             first, column = self.blocks[path]
             return Fault(first + line - 1, column, message)
