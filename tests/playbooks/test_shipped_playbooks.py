@@ -230,3 +230,15 @@ async def test_dns_flush_proves_that_a_name_resolves(host: DemoHost, tmp_path: P
 async def test_package_update_knows_what_is_not_needed(host: DemoHost, tmp_path: Path) -> None:
     played = await on(host, "package-update", tmp_path, parameters={"package": "no-such-package"}, dry_run=True)
     assert played.phases() == ["1 probe skipped"]
+
+
+def test_reference_names_every_key_of_the_language_and_its_example_passes_check() -> None:
+    from msp.remote import playbook
+    from msp.remote.parameters import Parameter
+    from msp.remote.playbook_steps import ACTION_KINDS, Step
+
+    text = (FOLDER / "README.md").read_text()
+    playbook.load(text.split("```yaml\n")[1].split("```")[0])
+    keys = {field.alias or name for name, field in Step.model_fields.items()}
+    keys |= {*playbook.Playbook.model_fields, *Parameter.model_fields, *playbook.Limits.model_fields, *ACTION_KINDS}
+    assert {key for key in keys if f"{key}" not in text} == set()
