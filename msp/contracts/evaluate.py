@@ -163,7 +163,7 @@ def ticket_result(clocks: Clocks) -> dict[str, Any]:
             paused=resolution.paused,
             due=_due(resolution),
             remaining_s=resolution.remaining_s if resolution.paused else None,
-            breached=None if resolution.paused and not resolution.breached else resolution.breached,
+            breached=resolution.breached,
             resolved_at=_at(resolution.met_at),
             elapsed_s=resolution.elapsed_s if resolution.met_at else None,
             stopped=resolution.stopped,
