@@ -9,9 +9,10 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,7 @@ def cluster() -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    with cluster() as address:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # leave through the context, which stops the server
+    with suppress(KeyboardInterrupt), cluster() as address:
         print(address, flush=True)
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        signal.pause()
