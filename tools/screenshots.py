@@ -38,6 +38,7 @@ PAGES: dict[str, tuple[str | None, str]] = {
     "contract-versions": ("admin", "/contracts/1/compare?old=1&new=2"),
     "evidence": ("admin", "/evidence/"),
     "evidence-verified": ("admin", "/evidence/1/verify"),
+    "health": ("admin", "/admin/"),
     "people": ("admin", "/admin/users"),
     "settings": ("admin", "/admin/settings"),
     "account": ("tech", "/account"),

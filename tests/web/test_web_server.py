@@ -165,3 +165,44 @@ def test_a_stop_ends_open_streams_and_leaves_with_success(web: Web) -> None:  # 
         pass
     assert web.process.stdout is not None
     assert "ended" in web.process.stdout.read()
+
+
+def test_one_command_serves_drives_work_and_stops_both(tmp_path: Path) -> None:
+    msp = Path(sys.executable).with_name("msp")
+    environment = {"MSP_DATA": str(tmp_path), "MSP_TEST_PASSWORD": seed.PASSWORD, "PATH": "/usr/bin:/bin"}
+    environment["PYTHONUNBUFFERED"] = "1"
+    subprocess.run([msp, "init", "--admin", "a@b.example"], env=environment, check=True, stdout=subprocess.DEVNULL)
+    command = [msp, "serve", "--with-worker", "--port", "0"]
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline().strip().rstrip("/").rpartition(":")[2])
+        web = Web(process, port, "")
+        try:
+            for _ in range(120):
+                if web.ask("/readyz").status == 200:
+                    break
+                time.sleep(0.25)
+            assert web.ask("/readyz").status == 200, "no worker took its lease"
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+    db.use(f"sqlite:///{tmp_path}/msp.db")
+    with db.read() as session:
+        assert session.get(WorkerLease, "worker-01") is None, "the worker did not give its slot up"
+
+
+def test_a_second_server_says_in_two_lines_what_to_do(tmp_path: Path) -> None:
+    msp = Path(sys.executable).with_name("msp")
+    environment = {"MSP_DATA": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    subprocess.run([msp, "init"], env=environment, check=True, stdout=subprocess.DEVNULL)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = subprocess.run([msp, "serve", "--port", port], env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    lines = done.stderr.splitlines()
+    assert lines[0] == f"msp: Port {port} on 127.0.0.1 is taken by another program."
+    assert lines[1].strip().startswith("Stop that one")
+    assert len(lines) == 2

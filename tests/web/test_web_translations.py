@@ -18,7 +18,7 @@ spec.loader.exec_module(translations)
 
 SLOT = re.compile(r"%\((\w+)\)[sd]")
 #: Names, and words that read the same in both languages.
-NAMES = {"msp-toolkit", "· msp-toolkit", "CSV", "XLSX", "PDF"}
+NAMES = {"msp-toolkit", "· msp-toolkit", "CSV", "XLSX", "PDF", "SHA-256", "SSH", "VNC"}
 SAME = {"CSV", "SSH", "WinRM", "VNC", "CLI"}
 
 
