@@ -42,7 +42,7 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What the clocks say of a ticket. `share` of the target is used up (1.0 is due); `box_over`: so is its line's box."""
+    """What the clocks say of a ticket. `share` of the target is used up; `box_over`: its line's time box is too."""
 
     line: str
     share: float
