@@ -56,7 +56,7 @@ def worth(solution: Solution, visit: int) -> float:
     """Return the drop costs at stake: the visit's own and those of all that must come after it."""
     net = solution.net
     if not net.before[visit]:
-        return net.drop[visit]
+        return net.drop[visit] + solution.longing[visit]
     seen, stack = {visit}, [visit]
     while stack:
         for other in net.before[stack.pop()]:
@@ -65,7 +65,7 @@ def worth(solution: Solution, visit: int) -> float:
                 stack.append(other)
     if any(net.problem.visits[other].pin for other in seen):
         return float("inf")
-    return sum(net.drop[other] for other in seen)
+    return sum(net.drop[other] + solution.longing[other] for other in seen)
 
 
 def by_difficulty(solution: Solution) -> list[int]:

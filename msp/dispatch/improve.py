@@ -27,6 +27,8 @@ class Tuning:
     average: float = 10.0  # visits removed per step, on average
     longest: int = 8
     blink: float = 0.01
+    patience: int = 60  # steps without a better plan after which what is left out counts more
+    longing: float = 0.1  # by this share of its drop cost
 
 
 class Improver:
@@ -64,30 +66,66 @@ class Improver:
         unit = max(solution.w_travel, 1e-6)
         hot, cold = tuning.hot * unit, tuning.cold * unit
         ratio = log(cold / hot)
-        temperature, current = hot, tuning.scale * solution.tier1 + solution.tier2
+        temperature, current = hot, self._price()
+        stale, returns = 0, [0.5, 0.75, 0.9]
         while True:
             if not self.iterations % 8:
                 done = progress(self.iterations)
                 if done >= 1:
                     break
                 temperature = hot * exp(ratio * done)
+                if returns and done >= returns[0]:
+                    returns.pop(0)
+                    solution.restore(self.best)
+                    self._forget_longing()
+                    current = self._price()
             self.iterations += 1
             mark = solution.mark()
             if not self._step(expired):
                 solution.undo(mark)
                 continue
-            price = tuning.scale * solution.tier1 + solution.tier2
+            price = self._price()
+            stale += 1
             if (solution.tier1, solution.tier2) < self.best_score and self._better():
                 self.best = solution.snapshot()
                 self.best_score = (solution.tier1, solution.tier2)
                 current = price
                 solution.forget()
+                stale = 0
             elif price < current - temperature * log(random() or 1e-12):
                 current = price
                 solution.forget()
             else:
                 solution.undo(mark)
+            if stale and stale % tuning.patience == 0 and solution.absent:
+                self._long()
+                current = self._price()
         solution.restore(self.best)
+        self._forget_longing()
+
+    def _forget_longing(self) -> None:
+        self.solution.longing[:] = [0.0] * self.net.visit_count
+
+    def _price(self) -> float:
+        """Return the walk's one figure: lower is better."""
+        solution = self.solution
+        longing = solution.longing
+        extra = sum(longing[visit] for visit in solution.absent)
+        return self.tuning.scale * (solution.tier1 + extra) + solution.tier2
+
+    def _long(self) -> None:
+        """Nothing better for a while: make leaving out dearer for those left out now, and forget old longings a bit.
+
+        This is guided local search (Voudouris and Tsang 1999) on the drop costs: it moves the walk to plans that
+        leave out other visits. The best plan is always judged by the true costs.
+        """
+        solution, drop = self.solution, self.net.drop
+        longing = solution.longing
+        for visit, value in enumerate(longing):
+            if value:
+                longing[visit] = 0.9 * value if value > 1 else 0.0
+        for visit in solution.absent:
+            longing[visit] += self.tuning.longing * drop[visit]
 
     def _better(self) -> bool:
         tier1, tier2 = self.best_score
@@ -115,7 +153,8 @@ class Improver:
         if draw < 0.35:
             return
         if draw < 0.6:
-            visits.sort(key=lambda visit: -net.drop[visit])
+            longing = self.solution.longing
+            visits.sort(key=lambda visit: -net.drop[visit] - longing[visit])
         elif draw < 0.75:
             visits.sort(key=lambda visit: len(net.compatible[visit]))
         elif draw < 0.85:

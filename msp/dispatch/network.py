@@ -114,6 +114,12 @@ class Network:
         self.closed: list[bool] = []
         self.pins: list[list[int]] = []  # visits pinned in the lane's future, by start
         self.lane_of_pin: dict[tuple[int, int], int] = {}
+        self.pins_of: list[list[tuple[int, int]]] = [[] for _ in problem.technicians]
+        for at, visit in enumerate(problem.visits):
+            for who in visit.pin.technicians if visit.pin else ():
+                self.pins_of[who].append((at, visit.pin.start if visit.pin else 0))
+        routes = problem.incumbent.routes if problem.incumbent else ()
+        self.in_force = {(route.tech, route.shift): route for route in reversed(routes)}
         for who, technician in enumerate(problem.technicians):
             order = sorted(range(len(technician.shifts)), key=lambda k: technician.shifts[k].start)
             for rank, k in enumerate(order):
@@ -132,17 +138,13 @@ class Network:
         problem, lane = self.problem, len(self.tech)
         technician = problem.technicians[who]
         pinned = []
-        for at, visit in enumerate(problem.visits):
-            if visit.pin and who in visit.pin.technicians and (at, who) not in self.lane_of_pin:
-                start = visit.pin.start
-                if shift.start <= start and start + visit.duration <= limit:
-                    pinned.append(at)
-                    self.lane_of_pin[at, who] = lane
+        for at, start in self.pins_of[who]:
+            fits = shift.start <= start and start + problem.visits[at].duration <= limit
+            if fits and (at, who) not in self.lane_of_pin:
+                pinned.append(at)
+                self.lane_of_pin[at, who] = lane
         pinned.sort(key=lambda at: (self.lo[at], at))
-        old = None
-        if problem.incumbent:
-            old = next((r for r in problem.incumbent.routes if (r.tech, r.shift) == (technician.id, k)), None)
-        past, pinned = self._past(technician.id, shift, pinned, old)
+        past, pinned = self._past(technician.id, shift, pinned, self.in_force.get((technician.id, k)))
         self.tech.append(who)
         self.shift.append(k)
         self.dest.append(shift.destination)

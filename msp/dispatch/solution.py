@@ -37,6 +37,7 @@ class Solution:
                 self.left[at, part] = quantity
         self.past_start: dict[int, int] = {}
         self.past_lanes: dict[int, list[int]] = {}
+        self.longing = [0.0] * count  # what the search adds to a drop cost when a visit is long left out
         self.home = self._home()
         weights = net.problem.weights
         self.w_travel, self.w_over, self.w_change = weights.travel, weights.overtime, weights.change_tech
