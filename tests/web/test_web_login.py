@@ -147,6 +147,18 @@ def test_an_administrator_manages_people_but_does_not_lock_out_the_last_self(app
     assert browser.send(made.location, role="client user", active="1").status_code == 422
 
 
+def test_an_administrator_of_some_clients_makes_no_colleague_who_sees_all(app: Flask, log_in: LogIn) -> None:
+    browser = log_in("limited@provider.example")
+    browser.get("/admin/users/new")
+    form = {"name": "New", "password": seed.PASSWORD}
+    sly = browser.send("/admin/users/new", email="sly@provider.example", role="admin", **form)
+    assert sly.status_code == 403
+    foreign = browser.send("/admin/users/new", email="sly@bravo.example", role="client user", client_id="2", **form)
+    assert foreign.status_code == 404
+    own = browser.send("/admin/users/new", email="new@alfa.example", role="client user", client_id="1", **form)
+    assert own.status_code == 302
+
+
 def test_guessing_is_slowed_down_by_address_and_by_account(tmp_path: Path) -> None:
     settings = seed.prepare(tmp_path, rate_limit="15 per minute", secure_cookies=True)
     with db.begin() as session:

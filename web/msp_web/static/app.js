@@ -92,35 +92,41 @@ function bar(text, good) {
   element.hidden = !text;
 }
 
+function connect(address, stream) {
+  stream.source = new EventSource(address + (stream.last ? `?after=${stream.last}` : ""));
+  stream.source.onerror = () => {
+    stream.lost = true;
+    setTimeout(() => { if (stream.lost) bar(document.body.dataset.liveLost, false); }, 2000);
+    if (stream.source.readyState === EventSource.CLOSED) { // refused, or a proxy answered for a server that restarts
+      clearTimeout(stream.again);
+      stream.again = setTimeout(() => connect(address, stream), 5000);
+    }
+  };
+  stream.source.onopen = () => {
+    if (!stream.lost) return;
+    stream.lost = false;
+    if (!$("#live-bar").hidden) { bar(document.body.dataset.liveBack, true); setTimeout(() => bar("", true), 3000); }
+  };
+  stream.source.onmessage = (message) => {
+    if (stream.seen.has(message.lastEventId)) return;
+    stream.seen.add(message.lastEventId);
+    stream.last = message.lastEventId;
+    const detail = { id: message.lastEventId, ...JSON.parse(message.data) };
+    for (const one of [...stream.elements]) {
+      if (one.isConnected) one.dispatchEvent(new CustomEvent("live", { detail }));
+      else stream.elements.delete(one);
+    }
+    if (!stream.elements.size) { stream.source.close(); streams.delete(address); }
+  };
+}
+
 function listen(element) {
   const address = element.dataset.live;
-  let stream = streams.get(address);
-  if (!stream) {
-    const after = element.dataset.liveAfter;
-    stream = { elements: new Set(), source: new EventSource(address + (after ? `?after=${after}` : "")), lost: false, seen: new Set() };
-    streams.set(address, stream);
-    stream.source.onerror = () => {
-      stream.lost = true;
-      setTimeout(() => { if (stream.lost) bar(document.body.dataset.liveLost, false); }, 2000);
-    };
-    stream.source.onopen = () => {
-      if (stream.lost) {
-        stream.lost = false;
-        if (!$("#live-bar").hidden) { bar(document.body.dataset.liveBack, true); setTimeout(() => bar("", true), 3000); }
-      }
-    };
-    stream.source.onmessage = (message) => {
-      if (stream.seen.has(message.lastEventId)) return;
-      stream.seen.add(message.lastEventId);
-      const detail = { id: message.lastEventId, ...JSON.parse(message.data) };
-      for (const one of [...stream.elements]) {
-        if (!one.isConnected) { stream.elements.delete(one); continue; }
-        one.dispatchEvent(new CustomEvent("live", { detail }));
-      }
-      if (!stream.elements.size) { stream.source.close(); streams.delete(address); }
-    };
+  if (!streams.has(address)) {
+    streams.set(address, { elements: new Set(), seen: new Set(), lost: false, last: element.dataset.liveAfter });
+    connect(address, streams.get(address));
   }
-  stream.elements.add(element);
+  streams.get(address).elements.add(element);
 }
 
 const listenAll = (root) => {
@@ -129,7 +135,7 @@ const listenAll = (root) => {
 };
 listenAll(document);
 document.addEventListener("htmx:after:swap", () => listenAll(document));
-window.addEventListener("pagehide", () => { for (const stream of streams.values()) stream.source.close(); });
+window.addEventListener("pagehide", () => { for (const stream of streams.values()) { clearTimeout(stream.again); stream.source.close(); } });
 
 // --- forms with data-keep: an error is shown in the form, with everything that was typed still in it -----------------
 document.addEventListener("submit", async (event) => {

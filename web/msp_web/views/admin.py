@@ -76,6 +76,11 @@ def add_user() -> Response:
     """Add a person with roles."""
     form = request.form
     client = form.get("client_id", "")
+    if actor().granted is not None and not client:
+        raise Refused(
+            "You see some clients only, and a new colleague would see every one.",
+            advice="Ask an administrator who sees every client.",
+        )
     with unit_of_work() as session:
         user = users.add(
             session,
