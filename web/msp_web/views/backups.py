@@ -1,0 +1,214 @@
+"""Backups: the proof board with the worst first, one plan with its tests, one restore test with what it found."""
+
+import csv
+import io
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from flask import Blueprint, Response, flash, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from flask_babel import gettext
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from msp.assets.models import ConfigurationItem
+from msp.backup import plans
+from msp.backup.models import BackupPlan, RestoreTest
+from msp.backup.proof import Proof
+from msp.backup.verdict import PROOF_RUNG, RUNGS
+from msp.clock import utc_now
+from msp.contracts import agreements
+from msp.contracts.models import Client
+from msp.desk.models import Ticket
+from msp.flows import restores
+from msp_web.access import actor, requires, scoped, visible
+from msp_web.sparkline import Spark, spark
+from msp_web.ticket_page import newest
+from msp_web.unit import read_only, unit_of_work
+from msp_web.views.assets import clients_of, plain_cell
+from msp_web.views.desk import granted, number_of
+
+bp = Blueprint("backups", __name__, url_prefix="/backups")
+
+TREND = 12  # tests that the drawing shows
+ORDER = {"unproven": 0, "overdue": 1, "proven": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One plan as the board shows it. `share`: how much of the allowed age of its proof is used up; 1 and more: all."""
+
+    plan: BackupPlan
+    client: Client
+    proof: Proof
+    share: float | None
+    last: RestoreTest | None
+    running: bool
+    finding: str
+    promised: timedelta | None
+    drawing: Spark | None
+
+
+def promised_rto(session: Session, plan: BackupPlan, now: datetime) -> timedelta | None:
+    """Return how long a restore may take: by the contract in force, else by the plan's own case."""
+    version = agreements.version_in_force(session, plan.client_id, now)
+    said = agreements.terms_of(version).restore if version else None
+    if said is not None and said.rto_s is not None:
+        return timedelta(seconds=said.rto_s)
+    own = dict(plan.case.get("expect") or {}).get("rto_s")
+    return timedelta(seconds=float(own)) if isinstance(own, int | float) else None
+
+
+def finding_of(test: RestoreTest | None) -> str:
+    """Return the first thing that a test found, as it was said; empty if it found nothing."""
+    found = (test.result.get("findings") or []) if test else []
+    return str(found[0].get("what", "")) if found else ""
+
+
+def line_of(session: Session, state: restores.PlanState, client: Client, now: datetime) -> Line:
+    """Return a plan with everything that the board says of it."""
+    plan, proof = state.plan, state.proof
+    tests = plans.recent(session, plan.id, TREND)
+    last = next((test for test in tests if test.finished_at is not None), None)
+    promised = promised_rto(session, plan, now)
+    measured = [test.rto for test in reversed(tests) if test.rto is not None]
+    return Line(
+        plan=plan,
+        client=client,
+        proof=proof,
+        share=(now - proof.proven_at) / plan.proof_every if proof.proven_at else None,
+        last=last,
+        running=any(test.finished_at is None for test in tests),
+        finding=finding_of(last),
+        promised=promised,
+        drawing=spark(measured, promised),
+    )
+
+
+def lines(session: Session) -> list[Line]:
+    """Return the plans that the address asks for, the worst first."""
+    now, clients = utc_now(), clients_of(session)
+    found = [
+        line_of(session, state, clients[state.plan.client_id], now)
+        for state in restores.states(session, now, client_ids=granted())
+        if state.plan.client_id in clients
+    ]
+    return sorted(found, key=lambda one: (ORDER.get(one.proof.state, 0), -(one.share or 0.0), one.plan.name))
+
+
+def narrowed(every: list[Line]) -> list[Line]:
+    """Return the lines that pass the filters of the address."""
+    show, client = request.args.get("show", ""), number_of(request.args.get("client"))
+    words = request.args.get("q", "").strip().lower().split()
+    return [
+        one
+        for one in every
+        if (not show or (one.proof.state == show or (show == "unproven" and one.proof.state != "proven")))
+        and (not client or one.plan.client_id == client)
+        and all(word in f"{one.plan.name} {one.client.name} {one.plan.engine}".lower() for word in words)
+    ]
+
+
+@bp.get("/")
+@requires("backup.see")
+def board() -> str:
+    """Show every plan: how far it is proven, how old the proof is, what a restore takes against the promise."""
+    with read_only() as session:
+        every = lines(session)
+        return render_template(
+            "backups/board.html",
+            lines=narrowed(every),
+            figures={state: sum(one.proof.state == state for one in every) for state in ORDER},
+            slow=sum(1 for one in every if one.last and one.last.rto and one.promised and one.last.rto > one.promised),
+            clients=clients_of(session),
+            listens_from=newest(session),
+        )
+
+
+@bp.get("/list.csv")
+@requires("backup.see")
+def as_csv() -> Response:
+    """Give away the board as it is filtered."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(
+        ("client", "plan", "engine", "proof", "rung", "proven_at", "allowed_s", "rto_s", "promised_s", "finding")
+    )
+    with read_only() as session:
+        for one in narrowed(lines(session)):
+            proven = one.proof.proven_at.isoformat() if one.proof.proven_at else ""
+            rto = one.last.rto.total_seconds() if one.last and one.last.rto else ""
+            allowed, promised = one.plan.proof_every.total_seconds(), one.promised
+            cells: list[Any] = [
+                one.client.name,
+                one.plan.name,
+                one.plan.engine,
+                one.proof.state,
+                one.proof.rung,
+                proven,
+            ]
+            cells += [int(allowed), rto, promised.total_seconds() if promised else "", one.finding]
+            writer.writerow([plain_cell(cell) for cell in cells])
+    answer = Response("\ufeff" + text.getvalue(), mimetype="text/csv")
+    answer.headers["Content-Disposition"] = 'attachment; filename="backups.csv"'
+    return answer
+
+
+@bp.get("/<int:plan_id>")
+@requires("backup.see")
+def show(plan_id: int) -> str:
+    """Show one plan with its tests."""
+    with read_only() as session:
+        plan, now = scoped(session, BackupPlan, plan_id), utc_now()
+        state = restores.PlanState(plan, plans.proof(session, plan, now))
+        client = scoped(session, Client, plan.client_id)
+        ticket = select(Ticket).where(Ticket.dedup_key == f"backup:{plan.id}", Ticket.client_id == client.id)
+        return render_template(
+            "backups/show.html",
+            line=line_of(session, state, client, now),
+            item=scoped(session, ConfigurationItem, plan.asset_id) if plan.asset_id else None,
+            tests=plans.recent(session, plan.id),
+            ticket=session.scalar(visible(ticket.where(Ticket.is_open), Ticket)),
+            rungs=RUNGS,
+            proof_rung=PROOF_RUNG,
+            expected=dict(plan.case.get("expect") or {}),
+            listens_from=newest(session),
+        )
+
+
+@bp.get("/tests/<int:test_id>")
+@requires("backup.see")
+def test(test_id: int) -> str:
+    """Show one restore test: each rung, what it found, what was run, and what a reader may conclude."""
+    with read_only() as session:
+        found = scoped(session, RestoreTest, test_id)
+        plan = scoped(session, BackupPlan, found.plan_id)
+        return render_template(
+            "backups/test.html",
+            test=found,
+            plan=plan,
+            client=scoped(session, Client, plan.client_id),
+            ticket=scoped(session, Ticket, found.ticket_id) if found.ticket_id else None,
+            promised=promised_rto(session, plan, found.started_at),
+            rungs=[(number, name, rung_of(found, number)) for number, name in RUNGS.items()],
+            findings=found.result.get("findings") or [],
+            proof_rung=PROOF_RUNG,
+            listens_from=newest(session),
+        )
+
+
+def rung_of(test: RestoreTest, number: int) -> dict[str, Any] | None:
+    """Return what was done on one rung of the ladder, or None if it was not climbed."""
+    return next((rung for rung in test.rungs if rung.get("rung") == number), None)
+
+
+@bp.post("/<int:plan_id>/tests")
+@requires("backup.request")
+def test_now(plan_id: int) -> ResponseReturnValue:
+    """Queue a restore test; the worker does it."""
+    with unit_of_work() as session:
+        scoped(session, BackupPlan, plan_id)
+        restores.request_test(session, plan_id, actor=actor())
+    flash(gettext("A restore test is queued. This page tells as soon as it has ended."), "success")
+    return redirect(url_for("backups.show", plan_id=plan_id), code=303)
