@@ -6,7 +6,6 @@ A secret is bound to its client and name as associated data, so a row moved to a
 import os
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from msp import log
 from msp.clock import utc_now
 from msp.db import Model
 from msp.errors import Conflict, Misconfigured, NotFound
+from msp.secret import Secret as Secret  # given out by the vault, so known here too
 
 NONCE = 12  # bytes; NIST SP 800-38D
 
@@ -44,21 +44,6 @@ class VaultSecret(Model):
     sealed: Mapped[bytes] = mapped_column(LargeBinary)
     changed_at: Mapped[datetime]
     changed_by: Mapped[str]
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Secret:
-    """A value that does not show itself: its text, repr and format are `***`."""
-
-    value: str
-
-    def __repr__(self) -> str:
-        return "***"
-
-    __str__ = __repr__
-
-    def __format__(self, spec: str) -> str:
-        return "***"
 
 
 def create_key_file(path: Path) -> None:

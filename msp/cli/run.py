@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from msp.remote.plan import Plan
     from msp.remote.runner import Report
     from msp.remote.target import Target
+    from msp.secret import Secret
     from msp.settings import Settings
-    from msp.vault import Secret
 
 EPILOG = """\b
 Exit status: 0 all hosts ok, 1 some failed, 2 the request cannot mean what it says, 3 what happened on some host
@@ -184,11 +184,12 @@ class Secrets:
 
         from msp import log
         from msp.errors import Misconfigured
-        from msp.vault import Secret, Vault
+        from msp.secret import Secret
 
         kind, _, name = reference.partition(":")
         if kind == "vault":
             from msp import console, db
+            from msp.vault import Vault
 
             console.use_database()
             with db.begin() as session:

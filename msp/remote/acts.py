@@ -15,7 +15,7 @@ from msp.errors import Misconfigured
 from msp.remote import render
 from msp.remote.playbook_steps import NEEDS_TRANSPORT, Action, Assert, File, Http, Package, Service, Step, WaitFor
 from msp.remote.render import Script
-from msp.vault import Secret
+from msp.secret import Secret
 
 LARGEST_FILE = 32 * 1024 * 1024  # bytes that one file step may carry
 

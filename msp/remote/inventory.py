@@ -14,7 +14,7 @@ from typing import Any
 
 from msp.errors import Misconfigured
 from msp.remote.target import Credential, Target
-from msp.vault import Secret
+from msp.secret import Secret
 
 _KEY = re.compile(r"((?:ssh-|ecdsa-sha2-|sk-)\S+)\s+(AAAA[A-Za-z0-9+/=]+)")
 _WORDS = ("key", "hostkey", "password", "transport", "platform", "kind", "port", "user", "address")

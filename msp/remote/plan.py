@@ -14,7 +14,7 @@ from msp.remote import parameters as typed
 from msp.remote import render
 from msp.remote.playbook import Playbook, digest
 from msp.remote.playbook_steps import READ_ONLY, Step
-from msp.vault import Secret
+from msp.secret import Secret
 
 MOST_STEPS = 500  # after unrolling
 DEEPEST = 5  # playbooks that include each other

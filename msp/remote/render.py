@@ -22,7 +22,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from msp.errors import Misconfigured
 from msp.remote.shell_places import MARK, Place, places
-from msp.vault import Secret
+from msp.secret import Secret
 
 _PLAIN = re.compile(r"[A-Za-z0-9_@%+:,./-]+")  # means itself bare, quoted and in a here-document
 _SHELLS = ("sh", "bash", "dash", "ksh", "ash", "zsh")

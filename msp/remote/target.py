@@ -6,7 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from msp.vault import Secret
+from msp.secret import Secret
 
 
 @dataclass(frozen=True, slots=True)
