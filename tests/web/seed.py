@@ -205,7 +205,7 @@ def fill_client(session: Session, key: str, name: str) -> dict[str, int]:
         plan_id=plan.id, started_at=now - timedelta(days=2), finished_at=now - timedelta(days=2), verdict="pass",
         highest_rung=5, rto=timedelta(minutes=12),
     )  # fmt: skip
-    technician = Technician(name=f"Anna {key}", skills={"linux": 3})
+    technician = Technician(name={"alfa": "Anna", "bravo": "Boris"}[key], skills={"linux": 3})
     order = WorkOrder(
         client_id=client.id, site_id=site.id, ticket_id=ticket.id, summary="Replace disk 2",
         duration=timedelta(hours=1), created_at=now, due_at=now + timedelta(hours=6),

@@ -99,9 +99,10 @@ def test_pages_render_in_both_languages_and_keep_the_house_rules(
     assert len(seen) >= (14 if who == "staff" else 4)
     for path, text in seen:
         page = Page(text)
-        assert f'<html lang="{language}">' in text, path
         assert not page.faults, (path, page.faults)
-        assert page.headings == 1, (path, "headings", page.headings)
+        if "<!doctype html>" in text:  # else a part that a page loads into itself
+            assert f'<html lang="{language}">' in text, path
+            assert page.headings == 1, (path, "headings", page.headings)
         doubled = {one for one in page.ids if page.ids.count(one) > 1}
         assert not doubled, (path, doubled)
         unnamed = [name for name, named in page.controls if not named and name not in page.labels]

@@ -18,8 +18,8 @@ LogIn = Callable[[str], Browser]
 PLAIN = {
     "token": "no-token",
     "filename": "app.css",
-    "name": "linux/free-disk-space",
-    "playbook": "linux/free-disk-space",
+    "name": "free-disk-space",
+    "playbook": "free-disk-space",
     "line": "1",
     "number": "1",
     "step": "1",

@@ -1,6 +1,7 @@
 // Keyboard, theme, menus and live parts. No page needs it to be read or to send its forms.
 "use strict";
 
+(() => {
 const $ = (selector, within = document) => within.querySelector(selector);
 const $$ = (selector, within = document) => [...within.querySelectorAll(selector)];
 
@@ -176,3 +177,6 @@ for (const area of $$("textarea[data-draft]")) {
     area.form?.addEventListener("submit", () => sessionStorage.removeItem(key));
   } catch { /* private mode: nothing is kept */ }
 }
+
+window.listenAll = listenAll; // for parts that a page's own script puts in
+})();
