@@ -3,6 +3,7 @@
 The faults are planted in real repositories; what is expected of a verifier is written down here, independently of it.
 """
 
+import contextlib
 import gzip
 import json
 import os
@@ -13,6 +14,7 @@ import tarfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 from random import Random
@@ -56,10 +58,8 @@ def source(place: Path) -> Path:
     os.link(tree / "docs/report-01.txt", tree / "docs/report-01-again.txt")
     (tree / "docs/secret.txt").write_text("keys\n" * 20)
     (tree / "docs/secret.txt").chmod(0o600)
-    try:
+    with contextlib.suppress(OSError):
         os.setxattr(tree / "docs/secret.txt", "user.origin", b"vault")
-    except OSError:
-        pass
     os.mkfifo(tree / "pipe")
     settle(tree)
     return tree
@@ -69,7 +69,7 @@ def settle(tree: Path, when: int = NOW - 3 * DAY) -> None:
     """Give everything below the same time of change."""
     for folder, _, names in os.walk(os.fsencode(tree), topdown=False):
         for name in (*names, b""):
-            os.utime(os.path.join(folder, name).rstrip(b"/"), (when, when), follow_symlinks=False)
+            os.utime((folder + b"/" + name).rstrip(b"/"), (when, when), follow_symlinks=False)
 
 
 def write_manifest(tree: Path, file: Path) -> Path:
@@ -315,25 +315,19 @@ def by_copy(tree: Path, work: Path) -> Document:
 
 
 def restic(work: Path, *words: str, cwd: Path | None = None) -> str:
-    env = {**os.environ, "RESTIC_PASSWORD": "secret", "RESTIC_REPOSITORY": str(work / "restic")}
+    env = {**os.environ, "RESTIC_PASSWORD": "secret", "RESTIC_REPOSITORY": str(work / "restic"), "TZ": "UTC"}
     done = subprocess.run(["restic", "--no-cache", "-q", *words], env=env, cwd=cwd, check=True, capture_output=True)
     return done.stdout.decode()
 
 
 def instant(seconds: int) -> str:
-    return (
-        subprocess.run(["date", "-u", "-d", f"@{seconds}", "+%F %T"], check=True, capture_output=True)
-        .stdout.decode()
-        .strip()
-    )
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def by_restic(tree: Path, work: Path, *, at: int = NOW - HOUR, host: str = HOST) -> Document:
     if not (work / "restic").exists():
         restic(work, "init")
-    time_there = instant(at)  # restic reads it in the zone of this machine
-    os.environ["TZ"] = "UTC"
-    restic(work, "backup", tree.name, "--host", host, "--time", time_there, cwd=tree.parent)
+    restic(work, "backup", tree.name, "--host", host, "--time", instant(at), cwd=tree.parent)
     return {
         "engine": "restic",
         "repo": str(work / "restic"),

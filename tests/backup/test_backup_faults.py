@@ -35,8 +35,8 @@ def test_an_archive_gets_the_verdict_it_deserves(fault: Fault, tmp_path: Path) -
     deserves(judged(sabotage.case(fault, tmp_path, by_tar), tmp_path), fault.verdict, fault.reason)
 
 
-#: A plain copy does not say when it was made, so nothing in it can be told from drift.
-TREES = [fault for fault in LOGICAL if fault.name != "good while the source lives on"]
+#: One of each kind; a plain copy does not say when it was made, so nothing in it can be told from drift.
+TREES = [fault for fault in LOGICAL if fault.name != "good while the source lives on"][::4]
 
 
 @pytest.mark.parametrize("fault", TREES, ids=lambda fault: fault.name)

@@ -17,7 +17,7 @@ from msp.backup.verdict import Finding
 
 @dataclass
 class TreeEngine:
-    """One tree is one snapshot, as old as the newest thing in it. `repo` (or `file`) is the folder, `root` a folder inside it."""
+    """One tree is one snapshot, as old as the newest thing in it. `repo` or `file` is the folder, `root` one inside."""
 
     case: Case
     runner: Runner
