@@ -77,7 +77,8 @@ def create_app(settings: Settings) -> Flask:
         """Tell a form that app.js sent where to go on, instead of sending it there: see data-keep."""
         if request.headers.get("X-Form") == "keep" and 300 <= response.status_code < 400:
             moved = response.location or "/"
-            response.status_code, response.location = 204, None
+            response.status_code = 204
+            del response.headers["Location"]
             response.headers["X-Location"] = moved
             response.set_data(b"")
         return response
