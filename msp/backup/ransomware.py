@@ -8,6 +8,7 @@ is nobody's business; a share of them is.
 import math
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from msp.backup.compare import Tally
 from msp.backup.manifest import shown
@@ -56,15 +57,27 @@ LEAST = 48  # bytes; less is not enough to judge
 FEW, SHARE, MANY = 3, 0.1, 20
 
 
+@lru_cache(maxsize=1024)
+def entropy_of_noise(size: int) -> float:
+    """Return the entropy that `size` uniform random bytes show on average, in bits a byte; 8 only without end.
+
+    It is log2(size) less the mean of log2(1 + K), with K Poisson of mean (size - 1) / 256.
+    """
+    mean = (size - 1) / 256
+    chance, lost = math.exp(-mean), 0.0
+    for count in range(1, int(mean + 12 * math.sqrt(mean) + 12)):
+        chance *= mean / count
+        lost += chance * math.log2(1 + count)
+    return math.log2(size) - lost
+
+
 def noisy(sample: bytes) -> bool:
     """Say whether a sample is as random as encrypted data of its length would be."""
     if len(sample) < LEAST:
         return False
     counts = Counter(sample)
     entropy = -sum(n / len(sample) * math.log2(n / len(sample)) for n in counts.values())
-    size = len(sample)  # a short sample cannot reach 8 bits: expected entropy of uniform bytes, less a margin
-    expected = 8 - 255 / (2 * size * math.log(2)) if size >= 512 else math.log2(size) - size / 512 * 0.75
-    return entropy > expected - 0.25
+    return entropy > entropy_of_noise(len(sample)) - 0.3
 
 
 def no_text(sample: bytes) -> bool:
