@@ -218,15 +218,17 @@ def drive(plan: "Plan", targets: "list[Target]", ledger: "Ledger", **options: An
     import importlib
     import signal
 
-    from msp import plugins
     from msp.remote.runner import Runner
+
+    # before the first host, so that no deadline runs while modules are read
+    ways = {name: _transport(name) for name in {target.transport for target in targets}}
 
     async def whole() -> "Report":
         opened: dict[str, Any] = {}
 
         def transport(name: str) -> Any:
             if name not in opened:
-                opened[name] = _transport(name) or plugins.load("msp.transports", name)()
+                opened[name] = ways[name]()
             return opened[name]
 
         runner: Runner = Runner(plan, targets, ledger, transport, **options)
@@ -255,13 +257,15 @@ def drive(plan: "Plan", targets: "list[Target]", ledger: "Ledger", **options: An
 
 
 def _transport(name: str) -> Any:
-    """Return a transport of our own without reading the metadata of every installed package."""
+    """Return the class of a transport; ours without reading the metadata of every installed package."""
     if name == "ssh":
         from msp.remote.ssh import SshTransport
 
-        return SshTransport()
+        return SshTransport
     if name == "local":
         from msp.remote.local import LocalTransport
 
-        return LocalTransport()
-    return None
+        return LocalTransport
+    from msp import plugins
+
+    return plugins.load("msp.transports", name)

@@ -98,9 +98,10 @@ class FaultFleet:
             name = f"{kind}-{number:03d}"
             self.kind_of[name], self.asked[name] = kind, []
             if kind == "refuse":
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", 0))
-                    port = probe.getsockname()[1]
+                taken = socket.socket()  # bound and not listening: refuses, and nobody else gets the port
+                taken.bind(("127.0.0.1", 0))
+                self._open.append(taken)
+                port = taken.getsockname()[1]
             elif kind in ("silent", "slam"):
 
                 async def quiet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, kind: str = kind) -> None:
