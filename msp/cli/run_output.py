@@ -97,6 +97,8 @@ def people(total: int, *, dry_run: bool, output: bool) -> Callable[[StepRecord |
             if what.visit:
                 click.echo("    The playbook asks for a visit.")
             return
+        if what.key.phase == "connect":
+            return  # the end of the host says it
         bad = what.outcome.kind not in ("ok", "skipped")
         if dry_run and what.key.phase == "do":
             click.echo(f"{what.host}: step {what.key.step} {what.name}: {what.outcome.detail}")

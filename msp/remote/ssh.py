@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import lru_cache
-from typing import Any
 
 import asyncssh
 
@@ -145,6 +144,8 @@ class SshTransport:
         await place.take(sock, target, deadline)
         impatient = loop.call_later(PATIENCE, place.leave)
         options.waiter = loop.create_future()
+        client = _Client()  # ours to ask afterwards; a connection forgets its client when it fails
+        options.protocol_factory = lambda: client
         connection: asyncssh.SSHClientConnection | None = None
         try:
             async with asyncio.timeout_at(deadline):
@@ -154,7 +155,6 @@ class SshTransport:
                 connection = protocol
                 await options.waiter
         except BaseException as error:
-            client: Any = getattr(connection, "_owner", None)
             if connection is not None:
                 connection.abort()
             else:
@@ -244,10 +244,10 @@ async def _dial(target: Target, deadline: float) -> socket.socket:
     raise CannotOpen(Outcome("unreachable", reason="connect", detail=detail))
 
 
-def _explained(target: Target, error: BaseException, client: Any) -> CannotOpen | NotAdmitted:
+def _explained(target: Target, error: BaseException, client: _Client) -> CannotOpen | NotAdmitted:
     """Sort what went wrong while logging in into the closed list of outcomes."""
     where = target.where
-    offered, key_ok = getattr(client, "offered", ""), getattr(client, "key_ok", False)
+    offered, key_ok = client.offered, client.key_ok
     if offered or isinstance(error, asyncssh.HostKeyNotVerifiable):
         if target.host_keys:
             detail = f"The host key of {where} is not the pinned one: it shows {offered or 'another key'}."

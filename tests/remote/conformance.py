@@ -135,6 +135,7 @@ class TransportConformance:
             async with place.transport.open(place.unknown):
                 pass
         assert caught.value.outcome.kind == "host_key_unknown"
+        assert "SHA256:" in caught.value.what  # what to compare with the client
 
     async def test_wrong_credential_is_told(self, place: Place) -> None:
         if place.stranger is None:
