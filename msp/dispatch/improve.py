@@ -25,10 +25,10 @@ class Tuning:
     hot: float = 10.0  # starting temperature, in minutes of travel
     cold: float = 0.2
     average: float = 10.0  # visits removed per step, on average
-    longest: int = 8
+    longest: int = 15
     blink: float = 0.01
     patience: int = 60  # steps without a better plan after which what is left out counts more
-    longing: float = 0.1  # by this share of its drop cost
+    longing: float = 0.3  # by this share of its drop cost
 
 
 class Improver:
