@@ -1,7 +1,7 @@
 """One day of the dispatch board as places in percent of its width. Pure: the page only draws it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from msp.dispatch.models import Shift, Technician
@@ -19,6 +19,7 @@ class Bar:
     x: float
     width: float
     travel: tuple[float, float] | None
+    level: int = 0  # visits that overlap stand below each other
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,11 @@ class Lane:
     technician: Technician
     spans: tuple[Span, ...]
     bars: tuple[Bar, ...]
+
+    @property
+    def levels(self) -> int:
+        """How many visits stand below each other at most; at least one place is kept."""
+        return max((bar.level for bar in self.bars), default=0) + 1
 
     @property
     def absent(self) -> bool:
@@ -78,11 +84,21 @@ def draw(board: Board, midnight: datetime, next_midnight: datetime, now: datetim
                 Span(shift.kind, x(shift.starts_at), round(x(shift.ends_at) - x(shift.starts_at), 3), shift)
                 for shift in sorted(row.shifts, key=lambda shift: shift.kind == "absence")
             ),
-            tuple(bar(visit) for visit in row.visits),
+            _stacked([bar(visit) for visit in row.visits]),
         )
         for row in board.rows
     ]
     return Day(begins, ends, tuple(_hours(begins, ends, x)), x(now) if begins <= now <= ends else None, tuple(lanes))
+
+
+def _stacked(bars: list[Bar]) -> tuple[Bar, ...]:
+    """Return bars with the first level that is free where each begins; what stands is placed before proposals."""
+    found: list[Bar] = []
+    for bar in sorted(bars, key=lambda one: (one.visit.appointment.state == "proposed", one.x)):
+        taken = {other.level for other in found if bar.x < other.x + other.width and other.x < bar.x + bar.width}
+        level = next(level for level in range(len(found) + 1) if level not in taken)
+        found.append(replace(bar, level=level))
+    return tuple(sorted(found, key=lambda one: one.x))
 
 
 def _range(board: Board, midnight: datetime, next_midnight: datetime) -> tuple[datetime, datetime]:

@@ -79,7 +79,7 @@ def for_symptom(symptom: str | None, item: ConfigurationItem | None = None) -> s
     """Return the name of the first playbook that helps with a ticket's symptom, or None."""
     if not symptom:
         return None
-    for one in shelf():
-        if one.playbook and symptom in one.playbook.symptoms and (item is None or one.fits(item)):
-            return one.name
-    return None
+    helps = [one for one in shelf() if one.playbook and symptom in one.playbook.symptoms]
+    fit = [one for one in helps if item is None or one.fits(item)]
+    mends = [one for one in fit if one.playbook and one.playbook.action_class != "read"]  # a report mends nothing
+    return next((one.name for one in (*mends, *fit)), None)

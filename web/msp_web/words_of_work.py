@@ -106,6 +106,7 @@ WORDS["approver"] = {
     "account_manager": _("the account manager"),
     "provider": _("the provider"),
 }
+WORDS["action_class"]["access"] = _("change who may get in")
 BADGES["run_state"]["cancelling"] = Badge(_("being cancelled"), WARN, "player-stop")
 
 

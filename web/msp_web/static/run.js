@@ -19,7 +19,7 @@ if (log) {
     const [said, colour] = kind === "run.changed" ? words.state[data.state] ?? [data.state, "grey"] : words.outcome[data.outcome] ?? [data.outcome ?? "", "grey"];
     const did = kind === "run.step" ? `${data.step}. ${data.name} · ${words.phase[data.phase]?.[0] ?? data.phase}` : kind === "run.host" ? words.own.done[0] : "";
     const line = part("li", `tone-${colour}`, "");
-    const parts = [part("time", "", time.format(new Date())), part("span", "who", data.host ?? words.own.run[0]), part("span", "did", did), part("strong", "", said), part("span", "detail", data.detail ?? "")];
+    const parts = [part("time", "", time.format(new Date())), part("span", "log-host", data.host ?? words.own.run[0]), part("span", "did", did), part("strong", "", said), part("span", "detail", data.detail ?? "")];
     for (const one of parts) line.append(one, " ");
     log.querySelector("[data-empty]")?.remove();
     log.append(line);

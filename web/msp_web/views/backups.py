@@ -46,6 +46,7 @@ class Line:
     last: RestoreTest | None
     running: bool
     finding: str
+    measured: timedelta | None  # the last restore that was timed
     promised: timedelta | None
     drawing: Spark | None
 
@@ -81,6 +82,7 @@ def line_of(session: Session, state: restores.PlanState, client: Client, now: da
         last=last,
         running=any(test.finished_at is None for test in tests),
         finding=finding_of(last),
+        measured=measured[-1] if measured else None,
         promised=promised,
         drawing=spark(measured, promised),
     )
@@ -120,7 +122,7 @@ def board() -> str:
             "backups/board.html",
             lines=narrowed(every),
             figures={state: sum(one.proof.state == state for one in every) for state in ORDER},
-            slow=sum(1 for one in every if one.last and one.last.rto and one.promised and one.last.rto > one.promised),
+            slow=sum(bool(one.measured and one.promised and one.measured > one.promised) for one in every),
             clients=clients_of(session),
             listens_from=newest(session),
         )
@@ -138,7 +140,7 @@ def as_csv() -> Response:
     with read_only() as session:
         for one in narrowed(lines(session)):
             proven = one.proof.proven_at.isoformat() if one.proof.proven_at else ""
-            rto = one.last.rto.total_seconds() if one.last and one.last.rto else ""
+            rto = one.measured.total_seconds() if one.measured else ""
             allowed, promised = one.plan.proof_every.total_seconds(), one.promised
             cells: list[Any] = [
                 one.client.name,

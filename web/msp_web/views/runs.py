@@ -121,7 +121,8 @@ def choose() -> str:
         ticket = context["ticket"]
         symptom = ticket.symptom if ticket else None
         helps = [one.name for one in found if one.playbook and symptom and symptom in one.playbook.symptoms]
-        found.sort(key=lambda one: (one.name not in helps, one.playbook is None, one.name))
+        first = playbooks.for_symptom(symptom)
+        found.sort(key=lambda one: (one.name != first, one.name not in helps, one.playbook is None, one.name))
         return render_template("runs/choose.html", **context, found=found, helps=helps, everything=everything)
 
 
