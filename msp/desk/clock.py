@@ -15,6 +15,7 @@ from msp.contracts.clocks import Clock, Clocks
 from msp.contracts.explain import Why
 from msp.contracts.lines import Line
 from msp.contracts.models import ContractVersion
+from msp.contracts.terms import Terms
 from msp.desk.lines import TimeBox
 from msp.desk.models import Ticket, TicketEvent
 
@@ -81,15 +82,23 @@ def line_of(session: Session, ticket: Ticket) -> Line | None:
     """Return the contract line that a ticket was opened on, as it was then; None without one."""
     if ticket.contract_version_id is None or ticket.contract_line is None:
         return None
-    return terms_of(session.get_one(ContractVersion, ticket.contract_version_id)).line(ticket.contract_line)
+    return _terms(session, ticket.contract_version_id).line(ticket.contract_line)
+
+
+def _terms(session: Session, version_id: int) -> Terms:
+    """Return the terms of a version, read once a session: a list of tickets shares a handful of versions."""
+    known: dict[int, Terms] = session.info.setdefault("terms", {})
+    if version_id not in known:
+        known[version_id] = terms_of(session.get_one(ContractVersion, version_id))
+    return known[version_id]
 
 
 def promise_of(session: Session, ticket: Ticket) -> Promise | None:
     """Return what a ticket was promised; None if its contract promises no times."""
     line = line_of(session, ticket)
-    if line is None or not line.policy.get("targets") or line.calendar is None:
+    if line is None or not line.policy.get("targets") or line.calendar is None or ticket.contract_version_id is None:
         return None
-    documents = terms_of(session.get_one(ContractVersion, ticket.contract_version_id)).calendars
+    documents = _terms(session, ticket.contract_version_id).calendars
     calendars = {name: sla.read_calendar(document) for name, document in documents.items()}
     return Promise(line, sla.read_policy(line.policy), calendars[line.calendar], calendars)
 

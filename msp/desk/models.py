@@ -17,6 +17,7 @@ class Ticket(Model):
         Index("ix_ticket_open_by_time_left", "is_open", "next_due_at"),
         Index("ix_ticket_client_open", "client_id", "is_open", "next_due_at"),
         Index("ix_ticket_next_wake", "next_wake_at"),
+        Index("ix_ticket_counters", "is_open", "client_id", "line", "breached", "assignee_id", "next_due_at"),
         UniqueConstraint("client_id", "dedup_key"),
     )
     id: Mapped[int] = mapped_column(primary_key=True)

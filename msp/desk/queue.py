@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVarTuple
 
-from sqlalchemy import Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select
 from sqlalchemy.orm import Session
 
 from msp.assets.models import ConfigurationItem
@@ -184,18 +184,20 @@ def _row(ticket: Ticket, client: str, site: str | None, asset: str | None, assig
 def counters(session: Session, what: Filter, *, user_id: int | None = None, now: datetime | None = None) -> Counters:
     """Return the counts over open tickets that the filter's clients have."""
     now = now or utc_now()
-    gate = Filter(client_ids=what.client_ids)
+    late, nobody, own = Ticket.breached.is_(True), Ticket.assignee_id.is_(None), Ticket.assignee_id == user_id
+    soon = Ticket.next_due_at.between(now, now + timedelta(hours=1))
 
-    def count(*conditions: Any) -> int:
-        return session.scalar(narrowed(select(func.count()).select_from(Ticket), gate).where(*conditions)) or 0
+    def having(condition: ColumnElement[bool]) -> ColumnElement[int]:
+        return func.sum(case((condition, 1), else_=0))
 
-    per_line = narrowed(select(Ticket.line, func.count()), gate).group_by(Ticket.line)
-    lines: dict[str, int] = {row[0]: row[1] for row in session.execute(per_line)}
+    query = select(Ticket.line, func.count(), having(soon), having(late), having(nobody), having(own))
+    found = list(session.execute(narrowed(query, Filter(client_ids=what.client_ids)).group_by(Ticket.line)))
+    totals = [sum(int(row[column]) for row in found) for column in range(1, 6)]
     return Counters(
-        open=sum(lines.values()),
-        breaching_soon=count(Ticket.next_due_at.between(now, now + timedelta(hours=1))),
-        breached=count(Ticket.breached.is_(True)),
-        unassigned=count(Ticket.assignee_id.is_(None)),
-        mine=count(Ticket.assignee_id == user_id) if user_id else 0,
-        by_line=lines,
+        open=totals[0],
+        breaching_soon=totals[1],
+        breached=totals[2],
+        unassigned=totals[3],
+        mine=totals[4] if user_id else 0,
+        by_line={row[0]: int(row[1]) for row in found},
     )
