@@ -10,12 +10,15 @@ from sqlalchemy.orm import Session
 from msp import events, evidence
 from msp.assets.models import ConfigurationItem
 from msp.contracts import agreements, entries
+from msp.contracts.models import BillingEntry
 from msp.desk import tickets
 from msp.engine import claims, crashpoints
+from msp.engine.claims import ClaimKey
+from msp.engine.models import EffectClaim
 from msp.errors import Conflict, Misconfigured
 from msp.flows import visits
 from msp.remote import catalogue
-from msp.remote.models import Run, RunHost
+from msp.remote.models import Run, RunHost, StepResult
 from msp.remote.outcome import Outcome, run_state
 
 WORDS = {
@@ -44,9 +47,12 @@ def finish(session: Session, run_id: int, *, now: datetime) -> bool:
 
 
 def settle(session: Session, run: Run, hosts: list[RunHost], now: datetime) -> None:
-    """Write the state of a run from its hosts' outcomes, and what follows from it."""
-    doubted = {claim.host_id for claim in claims.in_doubt(session, run_id=run.id)}  # a cancelled effect may have begun
-    run.state = run_state([Outcome(host.outcome, sent=host.id in doubted) for host in hosts])  # type: ignore[arg-type]
+    """Write the state of a run from its hosts' outcomes, and what follows from it.
+
+    While an effect of the run is in doubt so is the run, however its hosts ended: also an undo may be in doubt.
+    """
+    ends = [Outcome(host.outcome) for host in hosts]  # type: ignore[arg-type]
+    run.state = "in_doubt" if _doubts(session, run, now) else run_state(ends)
     run.finished_at = now
     counts = Counter(str(host.outcome) for host in hosts)
     proof = evidence.record(
@@ -69,6 +75,15 @@ def settle(session: Session, run: Run, hosts: list[RunHost], now: datetime) -> N
     if run.ticket_id is not None:
         _follow(session, run, hosts, proof, told, now)
     events.record(session, f"run:{run.id}", "run.changed", client_id=run.client_id, data={"state": run.state})
+
+
+def _doubts(session: Session, run: Run, now: datetime) -> bool:
+    """Return whether an effect is in doubt. One that was claimed and never ended is: nobody works on it any more."""
+    left = session.scalars(select(EffectClaim).where(EffectClaim.run_id == run.id, EffectClaim.state == "claimed"))
+    keys = [ClaimKey(claim.run_id, claim.host_id, claim.step, claim.phase, claim.attempt) for claim in left]
+    if keys:
+        claims.claim_many(session, keys, "worker", now)  # a second look
+    return bool(claims.in_doubt(session, run_id=run.id))
 
 
 def _follow(
@@ -100,7 +115,14 @@ def _reason(run: Run, hosts: list[RunHost]) -> str:
 
 
 def _bill(session: Session, run: Run, hosts: list[RunHost], proof: evidence.Evidence, now: datetime) -> None:
-    """Propose the line for the run's own time; a contract without a line for it bills nothing."""
+    """Propose the one line for the run's own time; a contract without a line for it bills nothing.
+
+    Nobody is billed for a run that did nothing on any host. A run that goes on after a doubt was billed before.
+    """
+    known = select(BillingEntry.id).where(BillingEntry.run_id == run.id)
+    acted = select(StepResult.id).where(StepResult.run_id == run.id, StepResult.phase != "connect")
+    if session.scalar(known.limit(1)) or not session.scalar(acted.limit(1)):
+        return
     started = run.started_at or run.requested_at
     item = session.get(ConfigurationItem, hosts[0].asset_id) if hosts[0].asset_id else None
     worked = entries.Worked(

@@ -13,6 +13,7 @@ from msp.errors import Conflict, NotFound, Refused
 from msp.flows import runs
 from msp.people.access import Actor, may
 from msp.remote.models import Approval, Run, RunHost
+from msp.remote.playbook import digest
 
 #: What a clause calls an approver -> the right that such a person has.
 RIGHTS = {"client_approver": "portal.approve", "account_manager": "contract.edit", "provider": "contract.edit"}
@@ -31,14 +32,19 @@ def approve(session: Session, run_id: int, *, actor: Actor, now: datetime | None
             f"The approval of run {run.id} expired at {asked.expires_at:%Y-%m-%d %H:%M} UTC.",
             advice="Ask for the run again.",
         )
-    hosts = session.scalars(select(RunHost.name).where(RunHost.run_id == run.id))
-    if approval_void(asked.digest, run.digest, run.parameters, hosts):
+    if altered(session, run, asked.digest):
         raise Refused(f"Run {run.id} is not what the approval was asked for.", advice="Ask for the run again.")
     asked.decided_at, asked.decided_by, asked.decision = now, actor.name, "approved"
     run.state = "queued"
     _tell(session, run, "run.approved", actor, f"{run.playbook}: approved by {actor.name}.", now)
     runs.enqueue(session, run)
     return run
+
+
+def altered(session: Session, run: Run, asked: str | None) -> bool:
+    """Return whether a stored run is no longer what was digested as `asked`: its text, its parameters, its hosts."""
+    hosts = session.scalars(select(RunHost.name).where(RunHost.run_id == run.id))
+    return asked is not None and approval_void(asked, digest(run.document), run.parameters, hosts)
 
 
 def decline(session: Session, run_id: int, *, actor: Actor, reason: str, now: datetime | None = None) -> Run:

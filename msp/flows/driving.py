@@ -14,9 +14,11 @@ from msp.assets import inventory
 from msp.assets.models import ConfigurationItem
 from msp.clock import utc_now
 from msp.contracts.clauses import ALLOW, ASK, BreakGlass
+from msp.desk import tickets
 from msp.engine import crashpoints, perform, queues
-from msp.errors import Misconfigured, MspError
-from msp.flows import after_run, deciding
+from msp.engine.models import Job
+from msp.errors import Conflict, NotFound
+from msp.flows import after_run, approving, deciding, runs
 from msp.redact import Redactor
 from msp.remote import catalogue, plan
 from msp.remote.models import Run, RunHost
@@ -45,20 +47,22 @@ class Work:
     dry_run: bool
 
 
-def drive(settings: Settings, run_id: int, shard: int) -> None:
+def drive(settings: Settings, run_id: int, shard: int, segment: str | None = None) -> None:
     """Drive one shard to its end. Entered again after a crash it goes on where the ledger says it was.
 
+    segment: of the job that asks; nothing is done if a later one has taken the shard up (None: whoever asks).
     Raises HandBack when this worker is stopping; another one goes on.
     """
     with db.begin() as session:
-        if not begin(session, run_id):
-            return
+        state = begin(session, run_id, shard, segment)
+    if state is None:
+        return
     crashpoints.at("run.started")
-    with db.begin() as session:  # a first secret of a client writes its key
-        work = read(session, settings, run_id, shard)
-    if work.targets:
-        report = asyncio.run(_run(settings, work, shard))
-        if report:
+    if state == "running":
+        with db.begin() as session:  # a first secret of a client writes its key
+            work = read(session, settings, run_id, shard)
+        interrupted = bool(work.targets) and asyncio.run(_run(settings, work))
+        if interrupted:
             raise queues.HandBack
     crashpoints.at("run.driven")
     with db.begin() as session:
@@ -66,15 +70,42 @@ def drive(settings: Settings, run_id: int, shard: int) -> None:
     crashpoints.at("run.finished")
 
 
-def begin(session: Session, run_id: int) -> bool:
-    """Mark a run as running; False if it has moved on (cancelled, ended)."""
+def begin(session: Session, run_id: int, shard: int, segment: str | None = None) -> str | None:
+    """Mark a run as running and return its state; None if it has moved on (cancelled, ended).
+
+    What was cancelled, and what is no longer the run that was decided upon, is ended here: nothing of it is sent.
+    """
     run = session.scalar(select(Run).where(Run.id == run_id).with_for_update())
-    if run is None or run.state not in ("queued", "running", "cancelling"):
-        return False
+    if run is None or run.state not in ("queued", "running", "cancelling") or _late(session, run, shard, segment):
+        return None
+    if run.state == "cancelling":  # its worker died before it could stop
+        _end_rest(session, run, "cancelled", "Cancelled by a person.", shard=shard)
+        return run.state
     if run.state == "queued":
-        run.state, run.started_at = "running", utc_now()
+        run.state, run.started_at = "running", run.started_at or utc_now()
         events.record(session, f"run:{run.id}", "run.changed", client_id=run.client_id, data={"state": run.state})
-    return True
+    if approving.altered(session, run, run.approval_digest):
+        _end_rest(session, run, "refused", "The run is not what the contract was asked for.", shard=shard)
+        return "refused"
+    return run.state
+
+
+def _late(session: Session, run: Run, shard: int, segment: str | None) -> bool:
+    """Return whether a later job has the shard: this one ended before, and was begun again because its worker died."""
+    if segment is None:
+        return False
+    jobs = select(Job.id).where(Job.id.startswith(runs.job_id(run.id, shard, ""))).order_by(Job.created_at.desc())
+    newest = session.scalar(jobs.limit(1))
+    return newest is not None and newest != runs.job_id(run.id, shard, segment)
+
+
+def _end_rest(session: Session, run: Run, outcome: str, detail: str, *, shard: int | None = None) -> None:
+    """End the hosts that have no end yet (of one shard): with `outcome` those begun, else as not started."""
+    query = select(RunHost).where(RunHost.run_id == run.id, RunHost.outcome.is_(None))
+    for host in session.scalars(query if shard is None else query.where(RunHost.shard == shard)):
+        begun = host.started_at is not None or outcome == "refused"
+        host.state, host.outcome, host.detail = "finished", outcome if begun else "not_started", detail
+        host.finished_at = utc_now()
 
 
 def read(session: Session, settings: Settings, run_id: int, shard: int) -> Work:
@@ -129,7 +160,7 @@ def _target(session: Session, vault: Vault, item: ConfigurationItem) -> Target:
     )
 
 
-async def _run(settings: Settings, work: Work, shard: int) -> bool:
+async def _run(settings: Settings, work: Work) -> bool:
     """Drive the hosts; return whether some were interrupted because this worker is stopping."""
     transports: dict[str, Transport] = {}
 
@@ -170,9 +201,9 @@ def _credentials(work: Work) -> list[str]:
 async def _watch_for_cancel(runner: Runner, run_id: int) -> None:
     """Cancel the runner once somebody has cancelled the run."""
     while True:
-        await asyncio.sleep(0.5)
         if await asyncio.to_thread(_state, run_id) == "cancelling":
             runner.cancel("Cancelled by a person.")
+        await asyncio.sleep(0.5)
 
 
 def _state(run_id: int) -> str | None:
@@ -214,29 +245,34 @@ def gave_up(session: Session, payload: dict[str, Any], what: str) -> None:
     run = session.scalar(select(Run).where(Run.id == int(payload["run_id"])).with_for_update())
     if run is None or run.finished_at is not None:
         return
+    if _late(session, run, int(payload["shard"]), payload.get("segment", "1")):
+        return
     now = utc_now()
-    for host in session.scalars(select(RunHost).where(RunHost.run_id == run.id, RunHost.outcome.is_(None))):
-        host.outcome = "lost" if host.started_at else "not_started"
-        host.state, host.detail, host.finished_at = "finished", what, now
+    _end_rest(session, run, "lost", what)
     hosts = list(session.scalars(select(RunHost).where(RunHost.run_id == run.id).order_by(RunHost.position)))
     run.state = "running"
     after_run.settle(session, run, hosts, now)
 
 
 def cancel(session: Session, run_id: int, *, by: str) -> Run:
-    """Cancel a run. One that waits ends at once; one at work is told to stop, and says what it could not take back."""
+    """Cancel a run. One that waits ends at once; one at work is told to stop, and says what it could not take back.
+
+    Raises NotFound, or Conflict for a run that has ended or is being cancelled.
+    """
     run = session.scalar(select(Run).where(Run.id == run_id).with_for_update())
     if run is None:
-        raise Misconfigured(f"There is no run {run_id}.")
+        raise NotFound(f"There is no run {run_id}.", advice="Look it up in the list.")
     if run.state in ("awaiting_approval", "queued"):
-        now = utc_now()
-        run.state, run.finished_at = "cancelled", now
-        for host in session.scalars(select(RunHost).where(RunHost.run_id == run.id, RunHost.outcome.is_(None))):
-            host.state, host.outcome, host.finished_at = "finished", "not_started", now
+        run.state, run.finished_at = "cancelled", utc_now()
+        _end_rest(session, run, "cancelled", "Cancelled by a person.")
+        if run.ticket_id is not None:
+            ticket, text = tickets.get(session, run.ticket_id, lock=True), f"{run.playbook}: cancelled by {by}."
+            data = {"run": run.id, "state": run.state}
+            tickets.append(session, ticket, "run", by=by, public=True, text=text, data=data)
     elif run.state == "running":
         run.state = "cancelling"
     else:
-        raise MspError(f"Run {run_id} has ended: {run.state}.")
+        raise Conflict(f"Run {run_id} is {run.state} already.", advice="Look at the run.")
     evidence.record(session, "run.cancelled", actor=by, subject=("run", run.id), client_id=run.client_id)
     events.record(session, f"run:{run.id}", "run.changed", client_id=run.client_id, data={"state": run.state})
     return run

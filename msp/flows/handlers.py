@@ -28,13 +28,14 @@ def settings() -> Settings:
 @queues.register(runs.HANDLER, failed=driving.gave_up)
 def drive(payload: dict[str, Any]) -> None:
     """Drive one shard of a run."""
-    driving.drive(settings(), int(payload["run_id"]), int(payload["shard"]))
+    driving.drive(settings(), int(payload["run_id"]), int(payload["shard"]), payload.get("segment", "1"))
 
 
 @queues.register(restores.HANDLER, failed=restores.gave_up)
 def restore_test(payload: dict[str, Any]) -> None:
     """Do one restore test of a plan."""
-    restores.perform(settings(), int(payload["plan_id"]), payload.get("nominal"))
+    asked_at = datetime.fromisoformat(payload["asked_at"]) if "asked_at" in payload else None
+    restores.perform(settings(), int(payload["plan_id"]), payload.get("nominal"), asked_at)
 
 
 @ticks.on_tick("clocks", 1.0)

@@ -16,7 +16,7 @@ from msp.clock import utc_now
 from msp.desk import tickets
 from msp.desk.models import Ticket
 from msp.engine import crashpoints, queues, schedules
-from msp.errors import Conflict, NotFound
+from msp.errors import NotFound
 from msp.people.access import Actor, may
 from msp.settings import Settings
 from msp.vault import Vault
@@ -68,12 +68,16 @@ def request_test(session: Session, plan_id: int, *, actor: Actor, now: datetime 
     if plan is None or not may(actor, "backup.request", plan.client_id):
         raise NotFound(f"There is no backup plan {plan_id}.", advice="Look it up on the proof board.")
     job_id = f"restore:{plan.id}:{now:%Y%m%dT%H%M%S.%f}"
-    queues.enqueue(session, queues.RESTORES, HANDLER, {"plan_id": plan.id}, job_id=job_id, client_id=plan.client_id)
+    payload = {"plan_id": plan.id, "asked_at": now.isoformat()}
+    queues.enqueue(session, queues.RESTORES, HANDLER, payload, job_id=job_id, client_id=plan.client_id)
     return job_id
 
 
-def perform(settings: Settings, plan_id: int, nominal: str | None) -> None:
-    """Do one restore test: note it, restore with no transaction open, record verdict, evidence and ticket at once."""
+def perform(settings: Settings, plan_id: int, nominal: str | None, asked_at: datetime | None = None) -> None:
+    """Do one restore test: note it, restore with no transaction open, record verdict, evidence and ticket at once.
+
+    nominal: the schedule's instant; asked_at: of a test by hand. Entered again after a crash it is done anew.
+    """
     with db.begin() as session:
         plan = plans.by_id(session, plan_id)
         vault = Vault.from_file(settings.key_path)
@@ -81,7 +85,7 @@ def perform(settings: Settings, plan_id: int, nominal: str | None) -> None:
         if plan.secret_name:
             secret = vault.get(session, plan.secret_name, client_id=plan.client_id).value
         case = plans.render(plan, secret=secret, now=utc_now())
-        test_id = _begin(session, plan, nominal)
+        test_id = _begin(session, plan, nominal, asked_at)
     if test_id is None:
         return
     crashpoints.at("restore.begun")
@@ -94,14 +98,13 @@ def perform(settings: Settings, plan_id: int, nominal: str | None) -> None:
     crashpoints.at("restore.recorded")
 
 
-def _begin(session: Session, plan: BackupPlan, nominal: str | None) -> int | None:
-    """Return the number of the test to do; None if this nominal instant has been tested to its end."""
-    try:
-        return plans.begin_test(session, plan, utc_now(), nominal=nominal).id
-    except Conflict:
-        query = select(RestoreTest).where(RestoreTest.plan_id == plan.id, RestoreTest.nominal == nominal)
-        known = session.scalars(query).one()
-        return None if known.finished_at is not None else known.id  # begun by a worker that died: nothing was proven
+def _begin(session: Session, plan: BackupPlan, nominal: str | None, asked_at: datetime | None) -> int | None:
+    """Return the number of the test to do; None if what was asked for has been tested to its end."""
+    same = RestoreTest.nominal == nominal if nominal else RestoreTest.started_at == asked_at
+    known = session.scalar(select(RestoreTest).where(RestoreTest.plan_id == plan.id, same).limit(1))
+    if known is None:
+        return plans.begin_test(session, plan, asked_at or utc_now(), nominal=nominal).id
+    return None if known.finished_at is not None else known.id  # begun by a worker that died: nothing was proven
 
 
 def record(session: Session, test_id: int, result: Any, *, now: datetime) -> RestoreTest:

@@ -17,7 +17,7 @@ from msp.desk import tickets
 from msp.desk.models import Ticket
 from msp.engine import claims, queues
 from msp.engine.claims import ClaimKey
-from msp.errors import Misconfigured, NotFound, Refused
+from msp.errors import Conflict, Misconfigured, NotFound, Refused
 from msp.flows.deciding import Decided, decide
 from msp.people.access import Actor, may
 from msp.remote import catalogue, parameters
@@ -131,7 +131,7 @@ def request_run(
         actor=actor.name,
         state={ALLOW: "queued", ASK: "awaiting_approval", REFUSE: "refused"}[leading.decision.effect],
         dry_run=dry_run,
-        decision=leading.as_dict(),
+        decision=leading.as_dict() | {"break_glass": _broken(decided)},
         approval_digest=approval_digest(digest(found.document), values, [item.name for item in items]),
         requested_at=now,
         max_fail=found.playbook.max_fail,
@@ -165,25 +165,33 @@ def request_run(
     return run
 
 
-def enqueue(session: Session, run: Run, *, segment: str = "1") -> None:
-    """Queue the shards of a run whose hosts are not all finished; part of the caller's transaction.
+def enqueue(session: Session, run: Run, *, segment: str = "1", shard: int | None = None) -> None:
+    """Queue the shards of a run whose hosts are not all finished, or that one; part of the caller's transaction.
 
     segment: tells a continuation from the first time, so that it is a job of its own.
     """
-    shards = session.scalars(
-        select(RunHost.shard).where(RunHost.run_id == run.id, RunHost.outcome.is_(None)).distinct()
-    )
-    for shard in sorted(shards):
+    for number in sorted(_unfinished(session, run)) if shard is None else [shard]:
         queues.enqueue(
             session,
             queues.RUNS,
             HANDLER,
-            {"run_id": run.id, "shard": shard},
-            job_id=f"run:{run.id}:{shard}:{segment}",
+            {"run_id": run.id, "shard": number, "segment": segment},
+            job_id=job_id(run.id, number, segment),
             partition=run.client_id or 0,
             not_before=run.not_before,
             client_id=run.client_id,
         )
+
+
+def job_id(run_id: int, shard: int, segment: str) -> str:
+    """Return what the job is called that drives a shard of a run."""
+    return f"run:{run_id}:{shard}:{segment}"
+
+
+def _unfinished(session: Session, run: Run) -> set[int]:
+    """Return the shards with a host that has no end yet."""
+    query = select(RunHost.shard).where(RunHost.run_id == run.id, RunHost.outcome.is_(None))
+    return set(session.scalars(query.distinct()))
 
 
 def resolve(
@@ -201,7 +209,8 @@ def resolve(
     """Settle an effect in doubt by a person's word, and let the host go on from there.
 
     ran: it happened, so its check comes next; else it is done now. Raises NotFound for a run this actor may not see
-    or an effect that is not claimed, Conflict if somebody has settled it first.
+    or an effect that is not claimed, Conflict if somebody has settled it first or the run is still at work: two
+    workers on one host would put each other's effects in doubt.
     """
     now = now or utc_now()
     run = get(session, run_id, actor, lock=True)
@@ -210,6 +219,9 @@ def resolve(
     host = session.get(RunHost, run_host_id, with_for_update=True)
     if host is None or host.run_id != run.id:
         raise NotFound("This run has no such host.", advice="Choose one of its hosts.")
+    if run.state in ("running", "cancelling"):
+        raise Conflict(f"Run {run.id} is still at work.", advice="Answer when its other hosts have ended.")
+    waits = host.shard in _unfinished(session, run)  # since the answer about another host: its job has not begun
     known = select(StepResult.attempt).where(
         StepResult.run_host_id == host.id, StepResult.step == step, StepResult.phase == phase
     )
@@ -228,7 +240,8 @@ def resolve(
         at=now,
     )
     events.record(session, f"run:{run.id}", "run.changed", client_id=run.client_id, data={"state": run.state})
-    enqueue(session, run, segment=f"{now:%Y%m%dT%H%M%S%f}")
+    if not waits:
+        enqueue(session, run, segment=f"{now:%Y%m%dT%H%M%S%f}", shard=host.shard)
     return run
 
 
@@ -333,6 +346,12 @@ def _leading(decided: Sequence[Decided]) -> Decided:
             if one.decision.effect == effect:
                 return one
     raise AssertionError("there is at least one host")
+
+
+def _broken(decided: Sequence[Decided]) -> dict[str, str] | None:
+    """Return who answers for what on some host only a broken glass allows; also when another host governs the run."""
+    glasses = (one.as_dict()["break_glass"] for one in decided)
+    return next((glass for glass in glasses if glass), None)
 
 
 def _ask(session: Session, run: Run, leading: Decided, now: datetime) -> None:

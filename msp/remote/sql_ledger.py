@@ -35,6 +35,7 @@ class SqlLedger:
             rows = session.execute(select(RunHost.position, RunHost.id).where(RunHost.run_id == run_id))
             self._ids: dict[int, int] = {row[0]: row[1] for row in rows}
         self._positions = {host_id: position for position, host_id in self._ids.items()}
+        self._granted: set[ClaimKey] = set()  # by us, so that we know of what was never sent
 
     def history(self) -> History:
         """Return results and doubts that an earlier execution left behind."""
@@ -72,6 +73,7 @@ class SqlLedger:
         for end in ends:
             self._end(session, end)
         verdicts = claims.claim_many(session, [self._claim(key) for key in asked], self._worker, now) if asked else []
+        self._granted |= {result.key for result in verdicts if result.verdict == "granted"}
         if records or ends:
             self._tell(session, records, ends)
         return {key: result.verdict for key, result in zip(asked, verdicts, strict=True)}
@@ -113,6 +115,9 @@ class SqlLedger:
 
     def _settle_claims(self, session: Session, records: Sequence[StepRecord]) -> None:
         """Finish the claims of what is known; what is in doubt stays so until somebody knows."""
+        for record in records:
+            if record.key.phase == "connect":
+                self._never_sent(session, self._ids[record.key.host], record.key.step)
         told = {self._claim(record.key): record for record in records if record.key.phase in ("do", "undo")}
         if not told:
             return
@@ -133,6 +138,23 @@ class SqlLedger:
         session.flush()
         if finished:
             claims.finish_many(session, finished, utc_now())
+
+    def _never_sent(self, session: Session, host_id: int, step: int) -> None:
+        """Release what we claimed for a step to which no connection could be opened again; a predecessor's stays."""
+        for key in sorted(key for key in self._granted if (key.host_id, key.step) == (host_id, step)):
+            held = select(EffectClaim).where(
+                EffectClaim.run_id == key.run_id,
+                EffectClaim.host_id == key.host_id,
+                EffectClaim.step == key.step,
+                EffectClaim.phase == key.phase,
+                EffectClaim.attempt == key.attempt,
+                EffectClaim.state == "claimed",
+            )
+            claim = session.scalar(held.with_for_update())
+            if claim is not None:
+                claim.state = "in_doubt"
+                session.flush()
+                claims.resolve(session, key, "probe_not_ran", self._worker, "No connection could be opened for it.")
 
     def _end(self, session: Session, end: HostEnd) -> None:
         host = session.get_one(RunHost, self._ids[end.position], with_for_update=True)
