@@ -26,7 +26,7 @@ def explain(raw: Any, plan: Any, name: str) -> dict[str, Any]:
     verdict = check(raw, plan)
     if not verdict.feasible:
         raise Misconfigured(f"The plan is not feasible: {verdict.violations[0]}", advice="Plan anew first.")
-    solution = load(problem, plans.from_json(plan))
+    solution = load(problem, plans.from_json(plan), visit)
     solution.scale = LEXICAL
     spec = problem.visits[visit]
     if spec.pin is not None:

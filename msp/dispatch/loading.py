@@ -10,13 +10,14 @@ from msp.dispatch.stock import Allotment
 from msp.errors import Misconfigured
 
 
-def load(problem: Problem, plan: Plan) -> Solution:
+def load(problem: Problem, plan: Plan, visit: int) -> Solution:
     """Return the plan as a solution whose promised, paired and ordered visits stand still at their planned starts.
 
     All other visits may start earlier or later within their routes, as the scheduler sees fit.
+    visit: the only one that will be tried in other places.
     Raises Misconfigured for a plan that the problem does not allow.
     """
-    net = Network(replace(problem, incumbent=plan), pairs=True)
+    net = Network(replace(problem, incumbent=plan), pairs=True, only=visit)
     solution = Solution(net)
     ids = {visit.id: at for at, visit in enumerate(problem.visits)}
     depots = {depot.id: net.first_depot + at for at, depot in enumerate(problem.depots)}

@@ -35,7 +35,7 @@ class Network:
     `lo` and `hi` of visits tied to others (precedence, crew of two) are moved by the search; the rest is constant.
     """
 
-    def __init__(self, problem: Problem, *, pairs: bool = False) -> None:
+    def __init__(self, problem: Problem, *, pairs: bool = False, only: int | None = None) -> None:
         self.problem, self.table = problem, problem.travel(pairs=pairs)
         self.visit_count = len(problem.visits)
         self.loc: list[int] = []
@@ -64,7 +64,7 @@ class Network:
         weight = problem.weights
         self.drop = [v.drop + (weight.renegotiate if v.promised else 0) for v in problem.visits]
         self._add_lanes()
-        self._add_compatible()
+        self._add_compatible(only)
 
     # nodes
     def _add(self, place: int, duration: int, windows: Windows, *, visit: int, cost: float = 0) -> int:
@@ -261,13 +261,17 @@ class Network:
             return
 
     # who may do what
-    def _add_compatible(self) -> None:
+    def _add_compatible(self, only: int | None) -> None:
         """`compatible[visit]`: lanes whose technician may do it (for a crew of two: may take part) in some window."""
         problem = self.problem
         self.covers: list[list[int]] = []  # for a crew of two: bit mask of the needed skills each technician has
         self.compatible: list[list[int]] = []
         known: dict[Any, list[int]] = {}
         for at, visit in enumerate(problem.visits):
+            if only is not None and at != only:  # a single visit will be tried: the others have their places
+                self.covers.append([])
+                self.compatible.append([])
+                continue
             needed = sorted(visit.skills.items())
             key = tuple(needed)
             if key not in known:

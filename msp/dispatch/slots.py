@@ -65,7 +65,7 @@ def offer(raw: Any, plan: Any, visit: Any, *, count: int = 3) -> dict[str, Any]:
 def windows(problem: Problem, plan: Plan, spec: Visit, *, count: int = 3) -> Iterator[tuple[tuple[int, int], Plan]]:
     """Yield (window, plan with the visit in it), cheapest first; at most `count`."""
     larger = replace(problem, visits=(*problem.visits, spec))
-    solution = load(larger, plan)
+    solution = load(larger, plan, len(problem.visits))
     solution.scale = LEXICAL
     net, visit = solution.net, len(problem.visits)
     if spec.pin is not None:
