@@ -13,7 +13,10 @@ from msp_web import access, filters, language, problem, security, static_files
 from msp_web.unit import read_only
 
 #: Every room of pages; `views/<room>.py` holds its blueprint as `bp`, `templates/<room>/` its pages.
-ROOMS = ("auth", "assets", "contracts", "portal", "admin", "evidence", "live", "health")
+ROOMS = (
+    "auth", "desk", "runs", "dispatch", "backups", "assets", "contracts",
+    "portal", "portal_tickets", "portal_contract", "admin", "evidence", "live", "health",
+)  # fmt: skip
 
 
 def navigation() -> list[tuple[str, str, str, str]]:

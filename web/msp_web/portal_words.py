@@ -1,0 +1,179 @@
+"""What a client reads: risks, proofs, acts and people in plain words of the viewer's language. They join words.py."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from flask_babel import gettext
+from flask_babel import lazy_gettext as _
+from markupsafe import Markup
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from msp.backup.models import BackupPlan, RestoreTest
+from msp.backup.proof import ERRORS_ALLOWED, Proof
+from msp.contracts.terms import Terms
+from msp.people.models import User
+from msp_web import language
+from msp_web.filters import duration, moment
+from msp_web.words import WARN, WORDS, Badge, badge_of, word
+
+#: What an action may do to the client's work, by its class.
+WORDS["risk"] = {
+    "read": _("It only looks and changes nothing."),
+    "change": _("It changes files or settings. The service goes on meanwhile."),
+    "disruptive": _("It interrupts the service for the people who use it."),
+    "access": _("A technician works on the machine by hand."),
+}
+#: The priorities from which a client chooses, as what it means for the people.
+WORDS["urgency"] = {
+    "P2": _("We cannot work, or not without it"),
+    "P3": _("It is a nuisance, but work goes on"),
+}
+WORDS["wish"] = {
+    "incident": _("Something does not work"),
+    "request": _("I need something new or changed"),
+}
+#: Acts as evidence names them.
+WORDS["act"] = {
+    "ticket.opened": _("ticket opened"),
+    "ticket.resolved": _("ticket resolved"),
+    "ticket.closed": _("ticket closed"),
+    "ticket.cancelled": _("ticket cancelled"),
+    "ticket.breached": _("a promised time was missed"),
+    "run.requested": _("remote action asked for"),
+    "run.refused": _("remote action refused by the contract"),
+    "run.approved": _("remote action approved"),
+    "run.declined": _("remote action declined"),
+    "run.expired": _("remote action not approved in time"),
+    "run.started": _("remote action begun"),
+    "run.steps": _("steps of a remote action"),
+    "run.finished": _("remote action ended"),
+    "run.cancelled": _("remote action cancelled"),
+    "run.doubt_resolved": _("a doubt was cleared up"),
+    "restore.tested": _("backup restored as a test"),
+    "backup_plan.created": _("backup watched from now on"),
+    "contract.version_added": _("contract amended"),
+    "client.added": _("client added"),
+    "asset.added": _("configuration item added"),
+    "host_key.pinned": _("host key pinned"),
+    "secret.stored": _("secret put into the vault"),
+    "billing.not_proposed": _("work not billed"),
+    "schedule.missed": _("a scheduled time was missed"),
+    "user.added": _("person added"),
+    "user.enabled": _("person let in"),
+    "user.disabled": _("person kept out"),
+    "user.password_changed": _("password changed"),
+    "user.logged_in": _("logged in"),
+}
+#: What evidence is about.
+WORDS["thing"] = {
+    "ticket": _("ticket"),
+    "run": _("remote action"),
+    "backup_plan": _("backup"),
+    "restore_test": _("restore test"),
+    "contract": _("contract"),
+    "user": _("person"),
+    "asset": _("configuration item"),
+    "configuration_item": _("configuration item"),
+    "client": _("client"),
+    "work_order": _("visit"),
+    "appointment": _("visit"),
+}
+BILLING: dict[str, Badge] = {
+    "proposed": Badge(_("proposed"), WARN, "hourglass"),
+    "confirmed": Badge(_("confirmed"), "green", "circle-check"),
+    "withdrawn": Badge(_("withdrawn"), "grey", "ban"),
+}
+#: Names under which the product itself acts.
+MACHINES = frozenset({"worker", "clock", "cli", "mail", "monitoring", "seed", "demo"})
+#: A secret of the vault is stored by its name, as "vault:name".
+VAULT = "vault:"
+
+
+def people(session: Session, log_ins: Iterable[str]) -> dict[str, str]:
+    """Return the names of the people who log in as `log_ins`; mail addresses of staff are not told to clients."""
+    query = select(User.email, User.name).where(User.email.in_(set(log_ins)))
+    return dict(session.execute(query).all())  # a Result itself would pass for a mapping
+
+
+def who(log_in: str, names: Mapping[str, str]) -> str:
+    """Return a person as a client reads it."""
+    if log_in in MACHINES:
+        return str(gettext("automatically"))
+    return names.get(log_in) or str(gettext("our team") if "@" in log_in else log_in)
+
+
+def parameters(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return (name, value) of a run's parameters; a secret shows as what it is, never as its value or name."""
+    return [
+        (name, gettext("a secret from the vault, not shown") if str(value).startswith(VAULT) else plain(value))
+        for name, value in values.items()
+    ]
+
+
+def plain(value: Any) -> str:
+    """Return a JSON value as people write it."""
+    if isinstance(value, bool):
+        return str(gettext("yes") if value else gettext("no"))
+    if isinstance(value, list | tuple):
+        return ", ".join(plain(one) for one in value)
+    return "–" if value in (None, "") else str(value)
+
+
+def proof(state: Proof, tests: Sequence[RestoreTest], plan: BackupPlan) -> Markup:
+    """Return in a sentence why a plan counts as proven or not; `tests`: its finished ones, newest first."""
+    since = [test for test in tests if test.finished_at and (not state.proven_at or test.finished_at > state.proven_at)]
+    failed = next((test for test in since if test.verdict == "fail"), None)
+    rung = word("rung", state.rung)
+    if state.state == "proven":
+        said = gettext("Restored on %(when)s and checked: %(rung)s.", when="%(when)s", rung=rung)
+        return _at(said, state.proven_at)
+    if failed is not None:
+        return _at(gettext("The restore test of %(when)s failed.", when="%(when)s"), failed.finished_at)
+    if state.state == "overdue":
+        said = gettext(
+            "Last proven %(when)s, and that is too long ago: the contract allows %(allowed)s.",
+            when="%(when)s",
+            allowed=duration(plan.proof_every),
+        )
+        return _at(said, state.proven_at)
+    if state.proven_at is None and len(since) < ERRORS_ALLOWED:
+        return Markup.escape(gettext("It was never restored yet, so nobody knows whether it works."))
+    return Markup.escape(gettext("The last restore tests could not be carried out, so nothing is known."))
+
+
+def _at(sentence: str, instant: datetime | None) -> Markup:
+    return Markup.escape(sentence.replace("%(when)s", "{}")).format(moment(instant))
+
+
+def promised(plan: BackupPlan, terms: Terms | None, what: str) -> timedelta | None:
+    """Return what was promised of a plan: `rto_s` or `rpo_s`, of its own case, else of the contract."""
+    own = (plan.case.get("expect") or {}).get(what)
+    of_contract = getattr(terms.restore, what) if terms and terms.restore else None
+    seconds = own if own is not None else of_contract
+    return None if seconds is None else timedelta(seconds=float(seconds))
+
+
+def span(begins: datetime, ends: datetime, site_zone: str | None = None) -> Markup:
+    """Return a window of time; on one day of the viewer the day is said once."""
+    first, last = moment(begins, site_zone), moment(ends, site_zone)
+    zone = language.zone()
+    if begins.astimezone(zone).date() == ends.astimezone(zone).date():
+        last = Markup('<time datetime="{}">{:%H:%M}</time>').format(ends.isoformat(), ends.astimezone(zone))
+    return Markup("{} – {}").format(first, last)
+
+
+def seconds(value: float) -> timedelta:
+    """Return seconds as a duration, for the filter that says durations in words."""
+    return timedelta(seconds=value)
+
+
+def state_of(proof_state: str) -> str:
+    """Return the badge's name of a proof's state."""
+    return {"overdue": "stale"}.get(proof_state, proof_state)
+
+
+def billing(state: str) -> Badge:
+    """Return how the state of a billing entry looks."""
+    return BILLING.get(state) or badge_of("billing", state)
