@@ -72,6 +72,7 @@ def settle(session: Session, run: Run, hosts: list[RunHost], now: datetime) -> N
         at=now,
     )
     told = ", ".join(f"{number} {kind}" for kind, number in sorted(counts.items()))
+    _tell_changed_keys(session, run, hosts, now)
     if run.ticket_id is not None:
         _follow(session, run, hosts, proof, told, now)
     events.record(session, f"run:{run.id}", "run.changed", client_id=run.client_id, data={"state": run.state})
@@ -84,6 +85,33 @@ def _doubts(session: Session, run: Run, now: datetime) -> bool:
     if keys:
         claims.claim_many(session, keys, "worker", now)  # a second look
     return bool(claims.in_doubt(session, run_id=run.id))
+
+
+def _tell_changed_keys(session: Session, run: Run, hosts: list[RunHost], now: datetime) -> None:
+    """A host that shows another key than the pinned one is an incident of its own, whatever the run was for."""
+    for host in hosts:
+        if host.outcome != "host_key_changed" or run.client_id is None:
+            continue
+        opening = tickets.Opening(
+            client_id=run.client_id,
+            subject=f"{host.name} shows another host key than the pinned one",
+            priority="P2",
+            channel="monitoring",
+            text=f"{host.detail} Nothing was sent. Find out why before anybody pins the new key.",
+            asset_id=host.asset_id,
+            symptom="host_key_changed",
+            dedup_key=f"host_key:{host.asset_id}",
+        )
+        ticket = tickets.open_ticket(session, opening, by="worker", now=now)
+        evidence.record(
+            session,
+            "host_key.refused",
+            actor="worker",
+            subject=("asset", host.asset_id),
+            client_id=run.client_id,
+            data={"run": run.id, "detail": host.detail, "ticket": ticket.id},
+            at=now,
+        )
 
 
 def _follow(
