@@ -15,7 +15,7 @@ from sqlalchemy import select
 
 from msp import db, evidence
 from msp.backup import plans
-from msp.backup.models import BackupPlan, RestoreTest
+from msp.backup.models import RestoreTest
 from msp.clock import utc_now
 from msp.contracts.models import BillingEntry
 from msp.demo.browser import Browser
@@ -179,9 +179,9 @@ def service_needs_a_visit(stage: Stage) -> Iterator[str]:
         prove(order.skills.get("hardware") and order.parts == {"PSU-550": 1}, "Skill or part is missing.")
         prove(order.latest_dispatch_at is not None and order.log, "No latest dispatch, or no log.")
         visit = session.scalar(select(Appointment).where(Appointment.work_order_id == order.id))
-        yield f"the check failed, the step was undone, and one visit was proposed in the same transaction: {order.reason}"
+        yield f"the check failed, the step was undone, one visit was proposed in the same transaction: {order.reason}"
         wanted = ", ".join(f"{name} {level}" for name, level in order.skills.items())
-        yield f"skills {wanted}; part PSU-550; leave by {order.latest_dispatch_at:%H:%M} UTC; {len(order.log)} lines of log"
+        yield f"skills {wanted}; part PSU-550; leave by {order.latest_dispatch_at:%H:%M} UTC; with its log attached"
         if visit is not None:
             who = session.get_one(Technician, visit.technician_id).name
             yield f"best: {who}, {visit.starts_at:%Y-%m-%d %H:%M} UTC, {visit.travel // timedelta(minutes=1)} min away"
@@ -287,7 +287,7 @@ def contract_decides(stage: Stage) -> Iterator[str]:
     run = ended(stage, asked_id)
     prove(run.state == "succeeded", f"The approved run ended {run.state}.")
     prove((root / "current" / "VERSION").read_text().strip() == "2.0", "The release was not switched.")
-    yield f"inside its window it waited for the client; Olga approved it in the portal, and run {asked_id} switched to 2.0"
+    yield f"inside its window it waited; Olga approved it in the portal, and run {asked_id} switched to 2.0"
 
 
 def worker_is_killed(stage: Stage) -> Iterator[str]:
@@ -311,7 +311,7 @@ def worker_is_killed(stage: Stage) -> Iterator[str]:
         ).one()
         prove(claim.resolution == "probe_ran", f"The doubt was resolved by {claim.resolution}, not by the probe.")
         hosts = session.scalars(select(RunHost.outcome).where(RunHost.run_id == run_id)).all()
-    yield f"the restarted worker did not run it again; its probe found it done, host {hosts[0]}: one key in the register"
+    yield f"the restarted worker did not run it again; its probe found it done ({hosts[0]}): one key in the register"
 
 
 def evidence_is_whole(stage: Stage) -> Iterator[str]:
