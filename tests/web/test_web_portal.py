@@ -1,14 +1,16 @@
 """The client's pages: decisions taken in one tap, backups in words, visits; each through a real session."""
 
+# ruff: noqa: F401, F811  the fixtures of portal_fixtures replace those of conftest here
+
 import re
 from collections.abc import Callable
 from datetime import timedelta
 
 import portal_seed
 import pytest
-import seed
 from conftest import Browser
 from flask import Flask
+from portal_fixtures import application, ids, known, settings, things
 from sqlalchemy import select
 
 from msp import db
@@ -19,41 +21,10 @@ from msp.desk.models import TicketEvent
 from msp.dispatch.models import Appointment, Technician
 from msp.evidence import Evidence
 from msp.remote.models import Approval, Run
-from msp.settings import Settings
 from msp_web import keyset, portal_words
-from msp_web.app import create_app
 
 LogIn = Callable[[str], Browser]
 BOSS, USER, FOREIGN = "boss@alfa.example", "user@alfa.example", "boss@bravo.example"
-
-
-@pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return seed.prepare(tmp_path_factory.mktemp("portal"), rate_limit="1000 per minute")
-
-
-@pytest.fixture(scope="module")
-def ids(settings: Settings) -> dict[str, dict[str, int]]:
-    db.use(settings.database_url)
-    return portal_seed.prepare(settings)
-
-
-@pytest.fixture(scope="module")
-def application(settings: Settings, ids: dict[str, dict[str, int]]) -> Flask:
-    app = create_app(settings)
-    app.config["PROPAGATE_EXCEPTIONS"] = True
-    app.test_client_class = Browser
-    return app
-
-
-@pytest.fixture(scope="module")
-def known() -> dict[str, str]:
-    return {}
-
-
-@pytest.fixture
-def things(ids: dict[str, dict[str, int]]) -> dict[str, int]:
-    return ids["alfa"]
 
 
 @pytest.fixture
