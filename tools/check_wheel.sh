@@ -20,6 +20,6 @@ for _ in $(seq 100); do
 	[ -n "$address" ] && "$work/env/bin/python" -c "import sys, urllib.request as u; sys.exit(u.urlopen('$address/healthz').status != 200)" 2>/dev/null && break
 	sleep 0.2
 done
-"$work/env/bin/python" -c "import urllib.request as u; print('healthz', u.urlopen('$address/healthz').status, 'login', u.urlopen('$address/login').status)" || { cat serve.log; exit 1; }
+"$work/env/bin/python" -c "import urllib.request as u; print('healthz', u.urlopen('$address/healthz').status, 'login', u.urlopen('$address/log-in').status)" || { cat serve.log; exit 1; }
 kill "$server"
 wait "$server" || true
