@@ -170,7 +170,8 @@ def probe(server: Cluster, expect: Postgres | None, now: datetime) -> Probed:
     def ask(sql: str) -> tuple[str | None, str]:
         done = server.psql(sql)
         if done.status:
-            return None, done.says.removeprefix("psql:<stdin>:").strip()
+            said = next((line for line in done.stderr.splitlines() if "ERROR:" in line), done.says)
+            return None, said.rpartition("ERROR:")[2].strip()
         line = done.stdout.decode("utf-8", "replace").split("\n")[0]
         return (None, "") if line == NULL else (line, "")
 

@@ -127,6 +127,9 @@ class DiskEngine:
         figures: dict[str, object] = {"boot_s": round(time.monotonic() - began, 1), "console": text[-CONSOLE:]}
         return Probed(tuple(judge(text, seen, wanted, self.case.expect.host)), None, figures)
 
+    def close(self) -> None:
+        return
+
     def _start(self, wanted: Boot, bus: str, timeout: float) -> tuple[bytes, bool]:
         """Start the image and read its console until the marker (and the name) is there, or nothing more comes."""
         image = self.scratch.path / "restored" / "disk.qcow2"
