@@ -1,23 +1,23 @@
 """Take the pictures of docs/img with a real browser: every page of the table, two widths, two languages.
 
-    python tools/screenshots.py [--data FOLDER] [--only NAME ...] [--out docs/img] [--dark]
+    python tools/screenshots.py [--only NAME ...] [--out docs/img] [--dark]
 
-Without --data a small installation is made up on the spot. With it, the people of that installation must be those
-of the demo: the log-ins stand in PEOPLE.
+The demo is played first, in a folder of its own, so that the pages show what really happened.
 """
 
 import argparse
 import io
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from msp.demo.stage import Stage
+from msp.demo.story import STORY
 
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM = os.environ.get("MSP_TEST_CHROMIUM", "/usr/bin/chromium")
@@ -25,65 +25,47 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"
 ARGUMENTS += ["--disable-component-update", "--disable-sync"]
 WIDTHS = {1440: 900, 390: 844}
 LANGUAGES = ("en", "ru")
-PEOPLE = {"admin": "admin@provider.example", "tech": "tech@provider.example", "client": "boss@alfa.example"}
-PASSWORD = "correct horse battery"  # of the made-up installation
+PEOPLE = {
+    "admin": "admin@provider.example",
+    "tech": "anna@provider.example",
+    "dispatcher": "dora@provider.example",
+    "manager": "max@provider.example",
+    "client": "olga@sever.example",
+}
 
 #: picture -> (who looks, address). Add a page here when it is worth a picture.
 PAGES: dict[str, tuple[str | None, str]] = {
     "log-in": (None, "/log-in"),
+    "queue": ("tech", "/tickets"),
+    "ticket": ("tech", "/tickets/3"),
+    "ticket-new": ("tech", "/tickets/new"),
+    "playbooks": ("tech", "/runs/new?ticket=3"),
+    "playbook": ("tech", "/runs/new/free-disk-space?ticket=1&asset=1"),
+    "runs": ("tech", "/runs/"),
+    "run": ("tech", "/runs/2"),
+    "run-approved": ("tech", "/runs/4"),
+    "proofs": ("tech", "/backups/"),
+    "proof-plan": ("tech", "/backups/2"),
+    "proof-test": ("tech", "/backups/tests/2"),
+    "dispatch": ("dispatcher", "/dispatch/"),
+    "dispatch-visit": ("dispatcher", "/dispatch/1"),
     "assets": ("admin", "/assets/"),
     "asset": ("admin", "/assets/1"),
-    "contracts": ("admin", "/contracts/"),
-    "contract": ("admin", "/contracts/1?asset=2&action=change&at=2026-11-23T10:00"),
-    "contract-versions": ("admin", "/contracts/1/compare?old=1&new=2"),
+    "contracts": ("manager", "/contracts/"),
+    "contract": ("manager", "/contracts/1"),
     "evidence": ("admin", "/evidence/"),
     "evidence-verified": ("admin", "/evidence/1/verify"),
-    "health": ("admin", "/admin/"),
+    "doctor": ("admin", "/admin/"),
     "people": ("admin", "/admin/users"),
     "settings": ("admin", "/admin/settings"),
     "account": ("tech", "/account"),
     "portal": ("client", "/portal/"),
-    "portal-documents": ("client", "/portal/documents"),
+    "portal-tickets": ("client", "/portal/tickets"),
+    "portal-ticket": ("client", "/portal/tickets/3"),
+    "portal-backups": ("client", "/portal/backups"),
+    "portal-contract": ("client", "/portal/contract"),
+    "portal-visits": ("client", "/portal/visits"),
 }
-
-SERVE = """
-import sys
-from pathlib import Path
-from msp.settings import Settings
-from msp_web.server import run
-settings = Settings(data=Path(sys.argv[1]), port=0, rate_limit="1000 per minute")
-run(settings, lambda url: print(url, flush=True))
-"""
-
-
-@contextmanager
-def served(data: Path) -> Iterator[str]:
-    """Serve an installation on a free port and yield its address."""
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'web'}"}
-    with subprocess.Popen(
-        [sys.executable, "-c", SERVE, str(data)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=environment,
-        text=True,
-    ) as process:
-        try:
-            assert process.stdout is not None
-            yield process.stdout.readline().strip().rstrip("/")
-        finally:
-            process.terminate()
-
-
-def make_up(folder: Path) -> None:
-    """Fill a new installation with two clients."""
-    sys.path[:0] = [str(ROOT), str(ROOT / "web"), str(ROOT / "tests" / "web")]
-    import seed
-
-    from msp import db
-
-    seed.prepare(folder)
-    with db.begin() as session:
-        seed.fill(session)
 
 
 def small(png: bytes) -> bytes:
@@ -93,11 +75,11 @@ def small(png: bytes) -> bytes:
     return out.getvalue()
 
 
-def log_in(page: Page, base: str, person: str, language: str) -> None:
+def log_in(page: Page, base: str, person: str, language: str, password: str) -> None:
     """Log in and choose the language."""
     page.goto(f"{base}/log-in")
     page.fill("#email", PEOPLE[person])
-    page.fill("#password", PASSWORD)
+    page.fill("#password", password)
     page.click("form[action*='log-in'] button")
     page.wait_for_url(lambda url: "/log-in" not in url)
     page.locator(f"button[name=language][value={language}]").first.click()
@@ -105,7 +87,7 @@ def log_in(page: Page, base: str, person: str, language: str) -> None:
 
 
 def look(
-    browser: Browser, base: str, width: int, language: str, dark: bool
+    browser: Browser, base: str, width: int, language: str, dark: bool, password: str
 ) -> Iterator[tuple[str | None, BrowserContext]]:
     """Yield a browser window for nobody and for each person."""
     for person in (None, *PEOPLE):
@@ -118,7 +100,7 @@ def look(
             page.locator(f"button[name=language][value={language}]").first.click()
             page.wait_for_load_state("networkidle")
         else:
-            log_in(page, base, person, language)
+            log_in(page, base, person, language, password)
         yield person, context
         context.close()
 
@@ -126,7 +108,6 @@ def look(
 def main() -> int:
     """Take the pictures; return 1 if a page failed or its console complained."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path)
     parser.add_argument("--only", nargs="*", default=list(PAGES))
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "img")
     parser.add_argument("--widths", nargs="*", type=int, default=list(WIDTHS))
@@ -135,15 +116,16 @@ def main() -> int:
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     complaints: list[str] = []
-    with tempfile.TemporaryDirectory() as scratch:
-        data = given.data or Path(scratch)
-        if given.data is None:
-            make_up(data)
-        with served(data) as base, sync_playwright() as playwright:
+    with tempfile.TemporaryDirectory() as scratch, Stage(Path(scratch), {"rate_limit": "1000 per minute"}) as stage:
+        for step in STORY:
+            for sentence in step.play(stage):
+                print(sentence, file=sys.stderr)
+        base = stage.address
+        with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
             for width in given.widths:
                 for language in given.languages:
-                    for person, context in look(browser, base, width, language, given.dark):
+                    for person, context in look(browser, base, width, language, given.dark, stage.password):
                         for name, (who, path) in PAGES.items():
                             if who == person and name in given.only:
                                 page = context.new_page()

@@ -1,5 +1,7 @@
 """msp user: people who log in."""
 
+from typing import Any
+
 import click
 
 from msp import console
@@ -23,7 +25,7 @@ def list_users(as_json: bool) -> None:
     console.use_database()
     with db.read() as session:
         clients = {client.id: client.key for client in session.scalars(select(Client))}
-        rows = [
+        rows: list[dict[str, Any]] = [
             {
                 "email": person.email,
                 "name": person.name,

@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Self
@@ -27,21 +27,23 @@ PATIENCE = 90.0  # seconds that anything on the stage may take
 class Stage:
     """Everything that runs while the demo is played. Use it as a context manager."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, more: Mapping[str, str] | None = None) -> None:
+        """more: further settings of the demo's own installation."""
         self.folder = folder.resolve()
         self.hosts = DemoHosts(self.folder / "hosts", [name for names in seed.HOSTS.values() for name in names])
-        self.settings: Settings = self._settings()
+        self.settings: Settings = self._settings(more or {})
         self.is_new = not (self.folder / "demo.json").exists()
         self.notes: dict[str, object] = {}
         self._worker: subprocess.Popen[bytes] | None = None
         self._web: subprocess.Popen[bytes] | None = None
 
-    def _settings(self) -> Settings:
+    def _settings(self, more: Mapping[str, str]) -> Settings:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         file = self.folder / "msp.toml"
         if not file.exists():
             playbooks = Path(__file__).parent / "playbooks"
-            file.write_text(f'data = "."\nport = {_free_port(8440)}\nplaybooks = "{playbooks}"\nlease_seconds = 10\n')
+            lines = ['data = "."', f"port = {_free_port(8440)}", f'playbooks = "{playbooks}"', "lease_seconds = 10"]
+            file.write_text("\n".join([*lines, *(f'{name} = "{value}"' for name, value in more.items())]) + "\n")
         return load(file, {})
 
     def __enter__(self) -> Self:
