@@ -15,7 +15,7 @@ from msp_web.unit import read_only
 #: Every room of pages; `views/<room>.py` holds its blueprint as `bp`, `templates/<room>/` its pages.
 ROOMS = (
     "auth", "desk", "runs", "dispatch", "backups", "assets", "contracts",
-    "portal", "portal_tickets", "portal_contract", "admin", "evidence", "live", "health",
+    "portal", "portal_tickets", "portal_contract", "api", "admin", "evidence", "live", "health",
 )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from msp.dispatch.models import Shift, Technician
 from msp.dispatch.visits import Board, BoardVisit
@@ -56,14 +56,16 @@ class Day:
 
     begins: datetime
     ends: datetime
-    hours: tuple[tuple[float, datetime], ...]
+    hours: tuple[tuple[float, datetime], ...]  # UTC, as are `begins` and `ends`
     now_x: float | None
     lanes: tuple[Lane, ...]
 
 
 def draw(board: Board, midnight: datetime, next_midnight: datetime, now: datetime) -> Day:
     """Return the day between two local midnights (aware, in the viewer's zone), cut to the hours that matter."""
-    begins, ends = _range(board, midnight, next_midnight)
+    begins, ends = (
+        edge.astimezone(UTC) for edge in _range(board, midnight, next_midnight)
+    )  # real hours, not the wall's
     length = (ends - begins).total_seconds()
 
     def x(at: datetime) -> float:

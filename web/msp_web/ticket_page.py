@@ -60,7 +60,7 @@ def story(session: Session, ticket: Ticket, wanted: str = "") -> dict[str, Any]:
 def people_of(session: Session, names: Iterable[str]) -> dict[str, str]:
     """Return the names of the people who log in as `names`."""
     query = select(User.email, User.name).where(User.email.in_(set(names)))
-    return dict(session.execute(query).tuples().all())
+    return {row[0]: row[1] for row in session.execute(query)}
 
 
 def impact_of(session: Session, item: ConfigurationItem) -> list[tuple[str, ConfigurationItem]]:

@@ -58,10 +58,10 @@ WORDS["clock_stop"] = {
     "out_of_scope": _("out of scope"),
 }
 WORDS["ticket_event"] = {
-    "run_finished": _("run finished"),
-    "run_failed": _("run failed"),
-    "run_requested": _("run requested"),
-    "visit_proposed": _("visit proposed"),
+    "run": _("run"),
+    "approval": _("approval"),
+    "visit": _("visit"),
+    "proof": _("restore test"),
     "merged_into": _("merged into another ticket"),
     "merged_from": _("another ticket was merged into this one"),
 }
@@ -134,9 +134,7 @@ def brief(span: timedelta) -> str:
     took = max(span.total_seconds(), 0.0)
     if took >= 90:
         return duration(span)
-    words: str = (
-        gettext("%(n)s ms", n=round(took * 1000)) if took < 1 else gettext("%(n)s s", n=number(round(took, 1)))
-    )
+    words: str = gettext("%(n)s ms", n=round(took * 1000)) if took < 1 else gettext("%(n)s s", n=number(round(took, 1)))
     return words
 
 

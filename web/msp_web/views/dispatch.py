@@ -30,15 +30,19 @@ from msp_web.views.desk import granted, number_of
 bp = Blueprint("dispatch", __name__, url_prefix="/dispatch")
 
 OVER = frozenset({"done", "cancelled"})
+STEP = 300  # seconds
+YEARS = 20  # as far as the board is turned back or on
 WINDOW = timedelta(hours=1)  # of arrival, as it is offered to be told to the client
 
 
 def day_asked() -> date:
     """Return the day in the address, else today in the viewer's zone."""
+    today = utc_now().astimezone(language.zone()).date()
     try:
-        return date.fromisoformat(request.args.get("day", ""))
+        asked = date.fromisoformat(request.args.get("day", ""))
     except ValueError:
-        return utc_now().astimezone(language.zone()).date()
+        return today
+    return asked if abs(asked.year - today.year) < YEARS else today
 
 
 @bp.get("/")
@@ -113,13 +117,17 @@ def current_of(session: Session, order: WorkOrder) -> Appointment | None:
 def parts_of(session: Session, order: WorkOrder) -> list[tuple[str, str, int]]:
     """Return (number, name, quantity) of the parts that the work takes."""
     named = select(Part.sku, Part.name).where(Part.sku.in_(list(order.parts)))
-    names = dict(session.execute(named).tuples().all())
+    names = {row[0]: row[1] for row in session.execute(named)}
     return [(sku, names.get(sku, ""), int(quantity)) for sku, quantity in sorted(order.parts.items())]
 
 
 def local(at: datetime) -> str:
-    """Return an instant as a field for date and time wants it, in the viewer's zone."""
-    return f"{at.astimezone(language.zone()):%Y-%m-%dT%H:%M}"
+    """Return an instant as a field for date and time wants it, in the viewer's zone: the next whole five minutes.
+
+    An opening that begins now would be over by the time that somebody presses the button.
+    """
+    whole = -(-at.timestamp() // STEP) * STEP
+    return f"{datetime.fromtimestamp(whole, language.zone()):%Y-%m-%dT%H:%M}"
 
 
 def instant(text: str) -> datetime:

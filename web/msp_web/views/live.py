@@ -22,7 +22,7 @@ bp = Blueprint("live", __name__)
 #: Topics of one thing, "run:12": the thing is fetched through the client gate.
 THINGS: dict[str, type[Model]] = {"ticket": Ticket, "run": Run, "restore_test": RestoreTest, "work_order": WorkOrder}
 #: Topics of a whole page, with the right that opens the page.
-BOARDS = {"queue": "ticket.see", "board": "dispatch.see", "proofs": "backup.see", "runs": "run.see"}
+BOARDS = {"queue": "ticket.see", "board": "dispatch.see", "backups": "backup.see", "runs": "run.see"}
 SILENT = ": so that proxies keep the line open\n\n"
 
 

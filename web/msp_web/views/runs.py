@@ -15,6 +15,7 @@ from msp.clock import utc_now
 from msp.contracts.models import Client
 from msp.desk.models import Ticket
 from msp.dispatch.models import WorkOrder
+from msp.engine import claims
 from msp.errors import Conflict, Misconfigured, MspError, NotFound, Refused
 from msp.flows import approving, driving, visits
 from msp.flows import runs as flows
@@ -83,7 +84,7 @@ def index() -> str:
             rows=rows[:PAGE],
             after=rows[PAGE - 1][0].id if len(rows) > PAGE else None,
             hosts=hosts,
-            figures=dict(session.execute(visible(counted, Run)).tuples().all()),
+            figures={row[0]: row[1] for row in session.execute(visible(counted, Run))},
             clients=clients_of(session),
             states=STATES,
         )
@@ -285,12 +286,19 @@ def chosen_cell(session: Session, run: Run, host_id: int | None = None) -> dict[
         if host.run_id != run.id:
             raise NotFound("This run has no such host.", advice="Choose one of the rows.")
     if host is None:
-        return {"host": None, "phases": [], "step": None, "run": run}
+        return {"host": None, "phases": [], "step": None, "run": run, "doubts": []}
     query = visible(select(StepResult), StepResult).where(StepResult.run_host_id == host.id)
     if step is not None:
         query = query.where(StepResult.step == step)
+    doubts = [one for one in claims.in_doubt(session, run_id=run.id) if one.host_id == host.id]
     phases = session.scalars(query.order_by(StepResult.step, StepResult.started_at, StepResult.id).limit(40))
-    return {"host": host, "phases": [(one, streams_of(one)) for one in phases], "step": step, "run": run}
+    return {
+        "host": host,
+        "phases": [(one, streams_of(one)) for one in phases],
+        "step": step,
+        "run": run,
+        "doubts": doubts,
+    }
 
 
 def streams_of(result: StepResult) -> list[tuple[str, str, int, int, str]]:
@@ -440,7 +448,7 @@ def resolve(run_id: int, host_id: int) -> ResponseReturnValue:
             session, run_id, host_id, step, phase, ran=said == "ran", actor=actor(), note=form.get("note", "")
         )
 
-    return acted(run_id, act, gettext("Recorded; what you found stands in the evidence."))
+    return acted(run_id, act, gettext("Recorded in the evidence; the host goes on from there."))
 
 
 @bp.post("/<int:run_id>/hosts/<int:host_id>/look")

@@ -1,0 +1,99 @@
+"""The proof board: the worst first, age against the clause, restore times against the promise."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from conftest import Browser
+from flask import Flask
+from hypothesis import given
+from hypothesis import strategies as st
+
+from msp import db
+from msp.backup.models import RestoreTest
+from msp.clock import utc_now
+from msp.engine import runtime
+from msp.engine.models import Job
+from msp.settings import Settings
+from msp_web.sparkline import EDGE, HEIGHT, WIDTH, spark
+
+LogIn = Callable[[str], Browser]
+Ids = dict[str, dict[str, int]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def engine(settings: Settings, ids: Ids) -> None:
+    """The tables of the durable engine, into which a run or a test is queued."""
+    runtime.prepare(settings.database_url)
+
+
+@pytest.fixture
+def browser(log_in: LogIn) -> Browser:
+    return log_in("tech@provider.example")
+
+
+def test_the_worst_stands_first_and_the_filter_shows_it_alone(browser: Browser) -> None:
+    page = browser.get("/backups/").text
+    assert page.index("ERP database") < page.index("files nightly")
+    alone = browser.get("/backups/?show=unproven").text
+    assert "ERP database" in alone
+    assert "files nightly" not in alone
+
+
+def test_the_board_says_rung_age_and_promise(browser: Browser) -> None:
+    page = browser.get("/backups/?show=proven").text
+    assert "application works" in page
+    assert "of 7 d allowed" in page
+    assert "promised 1 h" in page  # the second version of the contract
+
+
+def test_a_failed_test_says_what_it_found_in_words(app: Flask, browser: Browser, ids: Ids) -> None:
+    now = utc_now()
+    finding = {"reason": "content", "what": "3 files <b>differ</b>.", "where": "a/b", "advice": "", "weight": "fail"}
+    rung = {"rung": 4, "name": "full", "verdict": "fail", "seconds": 1.5, "figures": {"files": 3}, "commands": []}
+    with db.begin() as session:
+        test = RestoreTest(
+            plan_id=ids["bravo"]["plan_id"], started_at=now, finished_at=now, verdict="fail", reasons=["content"],
+            rungs=[rung], result={"findings": [finding]}, highest_rung=3,
+        )  # fmt: skip
+        session.add(test)
+        session.flush()
+        number = test.id
+    page = browser.get(f"/backups/tests/{number}").text
+    assert "It would not bring the business back as promised." in page
+    assert "content differs" in page
+    assert "3 files &lt;b&gt;differ&lt;/b&gt;." in page
+    assert "unproven" in browser.get(f"/backups/{ids['bravo']['plan_id']}").text
+
+
+def test_a_test_is_queued_by_who_may_and_by_nobody_else(browser: Browser, log_in: LogIn, ids: Ids) -> None:
+    address = f"/backups/{ids['alfa']['plan_id']}/tests"
+    assert log_in("manager@provider.example").send(address).status_code == 403
+    assert browser.send(address).status_code == 303
+    with db.read() as session:
+        assert [job for job in session.query(Job) if job.id.startswith(f"restore:{ids['alfa']['plan_id']}:")]
+
+
+def test_the_export_is_the_board(browser: Browser) -> None:
+    lines = browser.get("/backups/list.csv?show=unproven").text.splitlines()
+    assert len(lines) >= 3
+    assert all("proven" not in line or "unproven" in line or "overdue" in line for line in lines[1:])
+
+
+durations = st.integers(0, 10**6).map(lambda seconds: timedelta(seconds=seconds))
+
+
+@given(st.lists(durations, min_size=1, max_size=12), st.none() | durations)
+def test_the_drawing_stays_inside_and_marks_exactly_what_is_late(
+    measured: list[timedelta], promised: timedelta | None
+) -> None:
+    drawn = spark(measured, promised)
+    assert drawn is not None
+    assert len(drawn.points) == len(measured)
+    assert drawn.points[-1][0] == WIDTH - EDGE
+    assert all(0 <= x <= WIDTH and 0 <= y <= HEIGHT for x, y, _ in drawn.points)
+    assert [late for *_, late in drawn.points] == [promised is not None and value > promised for value in measured]
+
+
+def test_nothing_measured_draws_nothing() -> None:
+    assert spark([], timedelta(hours=1)) is None

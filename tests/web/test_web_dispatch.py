@@ -1,0 +1,168 @@
+"""The dispatch board: places by time, who could go with reasons, one of two dispatchers is told who was first."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from conftest import Browser
+from flask import Flask
+
+from msp import db
+from msp.clock import utc_now
+from msp.dispatch import visits
+from msp.dispatch.models import Appointment, Shift, Technician, WorkOrder
+from msp.dispatch.visits import Board, BoardRow, BoardVisit
+from msp_web import day_board
+
+LogIn = Callable[[str], Browser]
+Ids = dict[str, dict[str, int]]
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+@pytest.fixture
+def browser(log_in: LogIn) -> Browser:
+    return log_in("dispatch@provider.example")
+
+
+@pytest.fixture
+def order_id(app: Flask, ids: Ids) -> int:
+    """A proposed work order and a technician, on shift from now, who can do it."""
+    now = utc_now().replace(second=0, microsecond=0)
+    alfa = ids["alfa"]
+    with db.begin() as session:
+        name = f"Wanda {now:%H%M%S} {session.query(Technician).count()}"
+        technician = Technician(name=name, skills={"welding": 2}, latitude=52.5, longitude=13.4)
+        session.add(technician)
+        session.flush()
+        session.add(Shift(technician_id=technician.id, starts_at=now, ends_at=now + timedelta(hours=9)))
+        session.flush()
+        order = visits.propose(
+            session, client_id=alfa["client_id"], site_id=alfa["site_id"], summary="Weld the rack", now=now,
+            duration=timedelta(hours=1), skills={"welding": 2}, due_at=now + timedelta(hours=8),
+        )  # fmt: skip
+        return order.id
+
+
+def notice(page: str) -> str:
+    """Return what a page says went wrong."""
+    return page.partition('role="alert"')[2].partition("</div>")[0]
+
+
+def chosen(page: str) -> dict[str, str]:
+    """Return the fields of the first candidate's form, as a browser would send them."""
+    form = page.partition('name="technician"')[2].partition("</form>")[0]
+    technician = form.partition('value="')[2].partition('"')[0]
+    begins = form.partition('name="starts_at" value="')[2].partition('"')[0]
+    version = form.partition('name="version" value="')[2].partition('"')[0]
+    return {"technician": technician, "starts_at": begins, "version": version}
+
+
+def test_the_board_shows_technicians_and_what_nobody_does_yet(browser: Browser, order_id: int) -> None:
+    page = browser.get("/dispatch/").text
+    assert "Weld the rack" in page
+    assert "welding 2" in page
+    assert f"/dispatch/{order_id}" in page
+
+
+def test_candidates_come_with_reasons_and_are_confirmed(browser: Browser, order_id: int) -> None:
+    page = browser.get(f"/dispatch/{order_id}").text
+    assert "Has welding 2." in page
+    answer = browser.send(f"/dispatch/{order_id}/assign", **chosen(page))
+    assert answer.status_code == 303, notice(answer.text)
+    with db.read() as session:
+        assert session.get_one(WorkOrder, order_id).state == "confirmed"
+
+
+def test_the_second_of_two_dispatchers_is_told_who_was_first(browser: Browser, order_id: int) -> None:
+    seen = chosen(browser.get(f"/dispatch/{order_id}").text)
+    assert browser.send(f"/dispatch/{order_id}/assign", **seen).status_code == 303
+    answer = browser.send(f"/dispatch/{order_id}/assign", **seen)
+    assert answer.status_code == 409
+    assert "Somebody else was first" in answer.text
+
+
+def test_a_time_without_an_opening_is_refused_with_what_is_missing(browser: Browser, order_id: int) -> None:
+    seen = chosen(browser.get(f"/dispatch/{order_id}").text)
+    answer = browser.send(f"/dispatch/{order_id}/assign", **{**seen, "starts_at": "2031-01-01T03:00"})
+    assert answer.status_code == 403
+    assert "has no opening" in answer.text
+    assert browser.send(f"/dispatch/{order_id}/assign", **{**seen, "starts_at": "soon"}).status_code == 422
+
+
+def test_a_technician_looks_but_does_not_plan(log_in: LogIn, order_id: int) -> None:
+    technician = log_in("tech@provider.example")
+    assert "Who could go" not in technician.get(f"/dispatch/{order_id}").text
+    assert technician.send(f"/dispatch/{order_id}/assign", technician="1").status_code == 403
+
+
+def test_a_visit_is_carried_through(browser: Browser, log_in: LogIn, order_id: int) -> None:
+    browser.send(f"/dispatch/{order_id}/assign", **chosen(browser.get(f"/dispatch/{order_id}").text))
+    with db.read() as session:
+        visit = session.query(Appointment).filter_by(work_order_id=order_id).one()
+    technician = log_in("tech@provider.example")
+    version = visit.version
+    for state in ("on_the_way", "working", "done"):
+        answer = technician.send(f"/dispatch/{order_id}/visits/{visit.id}", to=state, version=version)
+        assert answer.status_code == 303, notice(answer.text)
+        version += 1
+    stale = technician.send(f"/dispatch/{order_id}/visits/{visit.id}", to="done", version=1)
+    assert stale.status_code == 409
+    with db.read() as session:
+        assert session.get_one(WorkOrder, order_id).state == "done"
+
+
+def test_a_ticket_becomes_a_visit_only_with_a_reason(browser: Browser, ids: Ids) -> None:
+    address = f"/dispatch/tickets/{ids['bravo']['ticket_id']}"
+    assert browser.send(address, reason="").status_code == 422
+    answer = browser.send(address, reason="The disk rattles.")
+    assert answer.status_code == 303, notice(answer.text)
+    assert "The disk rattles." in browser.get(answer.location).text
+
+
+@pytest.mark.parametrize("day", ["2026-03-29", "2026-10-25", "0001-01-01", "9999-12-31", "nonsense"])
+def test_any_day_can_be_asked_for(browser: Browser, day: str) -> None:
+    assert browser.get("/dispatch/", query_string={"day": day}).status_code == 200
+
+
+def visit(begins: datetime, hours: float, state: str = "confirmed") -> BoardVisit:
+    ends = begins + timedelta(hours=hours)
+    appointment = Appointment(starts_at=begins, ends_at=ends, travel=timedelta(minutes=30), state=state)
+    return BoardVisit(appointment, WorkOrder(summary="w"), "client", None, late=False)
+
+
+def day_of(*found: BoardVisit, on: datetime, until: datetime) -> day_board.Day:
+    row = BoardRow(Technician(name="T", skills={}), (), found)
+    return day_board.draw(Board((row,)), on, until, on + timedelta(hours=13))
+
+
+def test_a_visit_stands_where_its_time_is() -> None:
+    midnight = datetime(2026, 3, 31, tzinfo=BERLIN)
+    drawn = day_of(visit(midnight.replace(hour=10), 3), on=midnight, until=midnight + timedelta(days=1))
+    bar = drawn.lanes[0].bars[0]
+    assert (bar.x, bar.width) == (25.0, 25.0)  # 7 to 19 o'clock are shown
+    assert bar.travel == (pytest.approx(20.833), pytest.approx(4.167))
+    assert drawn.now_x == 50.0
+
+
+def test_the_day_of_the_clock_change_is_drawn_by_real_hours() -> None:
+    midnight = datetime(2026, 3, 29, tzinfo=BERLIN)
+    following = datetime(2026, 3, 30, tzinfo=BERLIN)
+    night = visit(datetime(2026, 3, 29, 0, 30, tzinfo=UTC), 1.0)  # 1:30 to 3:30 on the wall, one hour long
+    drawn = day_of(night, on=midnight, until=following)
+    bar = drawn.lanes[0].bars[0]
+    shown = (drawn.ends.astimezone(UTC) - drawn.begins.astimezone(UTC)) / timedelta(hours=1)
+    assert bar.width == pytest.approx(100 / shown, abs=0.01)
+
+
+def test_visits_that_overlap_stand_below_each_other_and_proposals_give_way() -> None:
+    midnight = datetime(2026, 3, 31, tzinfo=BERLIN)
+    ten = midnight.replace(hour=10)
+    drawn = day_of(
+        visit(ten, 2, "proposed"), visit(ten + timedelta(hours=1), 2), visit(ten + timedelta(hours=3), 1),
+        on=midnight, until=midnight + timedelta(days=1),
+    )  # fmt: skip
+    assert [(bar.visit.appointment.state, bar.level) for bar in drawn.lanes[0].bars] == [
+        ("proposed", 1), ("confirmed", 0), ("confirmed", 0),
+    ]  # fmt: skip
+    assert drawn.lanes[0].levels == 2
