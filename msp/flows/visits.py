@@ -75,7 +75,6 @@ def _propose(
         now=now,
         by=by,
     )
-    ticket.latest_dispatch_at = order.latest_dispatch_at or ticket.latest_dispatch_at
     appointment = visits.appointment_of(session, order.id)
     words = [reason]
     if order.latest_dispatch_at:
