@@ -1,7 +1,7 @@
 """Tickets: opened, answered, moved, resolved. Every act appends to the log; the cached clocks follow from it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -26,7 +26,11 @@ EARLIEST_EVENT = timedelta(minutes=15)  # a monitoring ticket starts at its even
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What is known when somebody asks for help. `at`: when it happened, for monitoring; else now."""
+    """What is known when somebody asks for help. `at`: when it happened, for monitoring; else now.
+
+    nearest: where the contract has no targets for this priority, take the next lower one that it has. For tickets
+    that no person opens: they must not fail, because nobody would choose another.
+    """
 
     client_id: int
     subject: str
@@ -40,6 +44,7 @@ class Opening:
     symptom: str | None = None
     dedup_key: str | None = None
     at: datetime | None = None
+    nearest: bool = False
 
 
 def open_ticket(session: Session, opening: Opening, *, by: str, now: datetime | None = None) -> Ticket:
@@ -64,6 +69,8 @@ def open_ticket(session: Session, opening: Opening, *, by: str, now: datetime | 
             asset=asset.name if asset else None,
             asset_class=asset.kind if asset else None,
         )
+        if opening.nearest:
+            opening = replace(opening, priority=_nearest(line, opening.priority))
         _require_priority(line, opening.priority)
     ticket = Ticket(
         client_id=opening.client_id,
@@ -118,6 +125,14 @@ def _require_priority(line: Line | None, priority: str) -> None:
             f"The contract has no targets for priority {priority!r}.",
             advice=f"Choose one of {', '.join(sorted(targets))}.",
         )
+
+
+def _nearest(line: Line | None, priority: str) -> str:
+    """Return the priority, or where a line has targets but none for it, the next lower or else the lowest it has."""
+    known = sorted(line.targets) if line else []
+    if not known or priority in known:
+        return priority
+    return next((other for other in known if other > priority), known[-1])
 
 
 def _open_with(session: Session, opening: Opening) -> Ticket | None:

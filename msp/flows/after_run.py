@@ -101,6 +101,7 @@ def _tell_changed_keys(session: Session, run: Run, hosts: list[RunHost], now: da
             asset_id=host.asset_id,
             symptom="host_key_changed",
             dedup_key=f"host_key:{host.asset_id}",
+            nearest=True,
         )
         ticket = tickets.open_ticket(session, opening, by="worker", now=now)
         evidence.record(

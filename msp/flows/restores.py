@@ -152,6 +152,7 @@ def _tell(session: Session, plan: BackupPlan, why: str, text: str, now: datetime
         symptom="backup_unproven",
         dedup_key=f"backup:{plan.id}",
         at=now,
+        nearest=True,
     )
     return tickets.open_ticket(session, opening, by="worker", now=now)
 

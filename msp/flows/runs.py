@@ -335,6 +335,7 @@ def _ticket(
         kind="request",
         channel="phone_by_agent",
         asset_id=item.id,
+        nearest=True,
     )
     return tickets.open_ticket(session, opening, by=actor.name, now=now)
 
