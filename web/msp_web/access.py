@@ -161,7 +161,8 @@ def visible(query: S, *models: type[Model]) -> S:
 def scoped(session: Session, model: type[M], ident: Any) -> M:
     """Return the row of that id, or raise NotFound: also for a row of a foreign client, which is not there."""
     key = model.__mapper__.primary_key[0]
-    found = session.scalar(visible(select(model).where(key == ident), model))
+    fits = not isinstance(ident, int) or abs(ident) < 2**63  # no database holds more; SQLite's driver raises
+    found = session.scalar(visible(select(model).where(key == ident), model)) if fits else None
     if found is None:
         raise NotFound("There is no such thing, or it is not yours to see.", advice="Go back to the list.")
     return found

@@ -42,7 +42,7 @@ def index() -> str:
     wanted = queue.Filter(
         client_ids=[own_client()],
         is_open=None if show == "all" else True,
-        words=request.args.get("q", "").strip()[:200],
+        words=request.args.get("q", "").replace("\x00", "").strip()[:200],
     )
     with read_only() as session:
         rows = queue.rows(session, wanted, limit=PAGE + 1, after=keyset.read(request.args.get("after", "")))
@@ -119,6 +119,11 @@ def why(ticket_id: int) -> str:
         return render_template("portal/why.html", ticket=ticket, view=view)
 
 
+def written(name: str) -> str:
+    """Return what was typed into a field, no longer than LONGEST. No database takes a NUL."""
+    return request.form.get(name, "").replace("\x00", "")[:LONGEST]
+
+
 def acted(ticket_id: int, act: Callable[[Session], object], words: str) -> ResponseReturnValue:
     """Do one thing to a ticket in one transaction; an error shows the page again with what was typed."""
     try:
@@ -135,7 +140,7 @@ def acted(ticket_id: int, act: Callable[[Session], object], words: str) -> Respo
 @portal("portal.open_ticket")
 def reply(ticket_id: int) -> ResponseReturnValue:
     """Write to those who work on it; a ticket that waited for this goes on."""
-    text = request.form.get("text", "")[:LONGEST]
+    text = written("text")
     return acted(
         ticket_id,
         lambda session: tickets.client_message(session, ticket_id, text, by=actor().name),
@@ -166,7 +171,7 @@ def reopen(ticket_id: int) -> ResponseReturnValue:
         ticket = tickets.get(session, ticket_id, lock=True)
         if ticket.state != "resolved":
             raise Conflict(f"Ticket {ticket_id} is not called solved.", advice="Open a new one that names this.")
-        tickets.client_message(session, ticket_id, request.form.get("text", "")[:LONGEST], by=actor().name)
+        tickets.client_message(session, ticket_id, written("text"), by=actor().name)
 
     return acted(ticket_id, open_again, gettext("The ticket is open again."))
 
@@ -218,11 +223,11 @@ def opened(session: Session, form: Mapping[str, str]) -> Ticket:
     contact = select(Contact.id).where(Contact.client_id == own_client(), func.lower(Contact.email) == actor().name)
     opening = tickets.Opening(
         client_id=own_client(),
-        subject=" ".join(form.get("subject", "").split())[:300],
+        subject=" ".join(written("subject").split())[:300],
         priority=priority,
         kind=kind,
         channel="portal",
-        text=form.get("text", "")[:LONGEST],
+        text=written("text"),
         asset_id=item.id if item else None,
         contact_id=session.scalar(contact),
     )
