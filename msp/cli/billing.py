@@ -1,4 +1,4 @@
-"""`msp billing`: the rules that turn work into money, for cases in a file."""
+"""`msp billing`: the rules that turn work into money, for cases in a file, and acts of a month."""
 
 import sys
 from pathlib import Path
@@ -6,13 +6,22 @@ from typing import Any, NoReturn
 
 import click
 
+from msp.console import LazyGroup
 
-@click.group(epilog="Example: msp billing eval cases.json -o results.json")
+
+@click.group(
+    cls=LazyGroup,
+    commands_at={
+        "eval": ("msp.cli.billing:evaluate", "Evaluate billing cases of a file."),
+        "act": ("msp.cli.billing_acts:act", "Acts of a month: list, close, show, export, send."),
+    },
+    epilog="Example: msp billing eval cases.json -o results.json",
+)
 def billing() -> None:
-    """Billing rules."""
+    """Billing rules and acts."""
 
 
-@billing.command("eval", epilog="Example: msp billing eval cases.json -o results.json")
+@click.command("eval", epilog="Example: msp billing eval cases.json -o results.json")
 @click.argument("cases", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 @click.option("-o", "--output", type=click.Path(dir_okay=False), help="Write here instead of standard output.")
 def evaluate(cases: str, output: str | None) -> None:

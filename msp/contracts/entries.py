@@ -3,19 +3,22 @@
 Functions take a session and do not commit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import ColumnElement, and_, func, select, update
 from sqlalchemy.orm import Session
 
 from msp.clock import utc_now
-from msp.contracts import acts, block, ledger, line_bill, tariffs, vat
+from msp.contracts import act_lines, acts, block, ledger, line_bill, tariffs
+from msp.contracts.act_vat import tax_lines
 from msp.contracts.agreements import terms_of, version_at, version_in_force
 from msp.contracts.change import local_day
+from msp.contracts.fees import Fee
 from msp.contracts.fields import local_midnight, parse_day
 from msp.contracts.lines import Line
 from msp.contracts.models import (
@@ -31,7 +34,8 @@ from msp.contracts.models import (
 )
 from msp.contracts.money import minor_units, total
 from msp.contracts.proration import days_in_month
-from msp.contracts.terms import line_for
+from msp.contracts.terms import Terms, line_for
+from msp.contracts.vat import VatTerms
 from msp.errors import Conflict, Misconfigured
 
 
@@ -151,21 +155,23 @@ def close_period(
     period: str,
     by: str,
     *,
-    fees: Sequence[tuple[Decimal, str]] = (),
+    fees: Sequence[tuple[Decimal, str] | Fee] = (),
+    annex: Mapping[str, Any] | None = None,
     now: datetime | None = None,
 ) -> Act | None:
     """Put the confirmed entries of a month, "2026-03", into one act and return it; None if there is nothing to put.
 
     fees: (amount, reason) of each recurring line, already prorated; supplied on the last day of the month.
+    annex: what else the act freezes, see act_document.py; how VAT came about is added to it.
     Closing a closed month returns None: one act a contract and month (R13). VAT is that of each line's date of
     supply (R9). Raises Misconfigured for a period that is no month.
     """
-    first = parse_day(f"{period}-01", "The period")
-    last = first.replace(day=days_in_month(first.year, first.month))
+    first, last = days_of(period)
+    session.execute(select(Contract.id).where(Contract.id == contract.id).with_for_update())  # one closes at a time
     version = _version_on(session, contract.id, last)
     if version is None or _closed(session, contract.id, period):
         return None
-    zone, agreed = _zone(session, version), terms_of(version).vat
+    zone, terms = _zone(session, version), terms_of(version)
     rows = {
         row.id: row
         for row in session.scalars(
@@ -180,22 +186,31 @@ def close_period(
     taken = [row for row in rows.values() if found and row.id in found.entries]
     if not (taken or fees):
         return None
-    supplied = [(amount, last, agreed) for amount, _ in fees]
-    supplied += [(row.amount, local_day(row.worked_at, zone), _vat_of(session, row) or agreed) for row in taken]
-    net, tax, gross = _taxed(supplied, contract.currency, digits)
+    recurring = [Fee(*fee) for fee in fees]
+    lines = [act_lines.of_fee(fee.amount, fee.reason, fee.printed) for fee in recurring]
+    agreed = [_vat_of_line(terms.line(fee.printed.get("clause") or ""), terms) for fee in recurring]
+    days = [last for _ in lines]
+    for row in taken:
+        line, printed = _printed(session, row, zone)
+        lines += printed
+        agreed += [_vat_of_line(line, terms) for _ in printed]
+        days += [local_day(row.worked_at, zone) for _ in printed]
+    bill = tax_lines(
+        [(Decimal(one["amount"]), day, vat) for one, day, vat in zip(lines, days, agreed, strict=True)],
+        contract.currency,
+    )
+    for stored, rate in zip(lines, bill.rates, strict=True):
+        stored["vat_rate"] = None if rate is None else str(rate)
     act = Act(
         contract_id=contract.id,
         period=period,
         state=DRAFT,
         currency=contract.currency,
-        lines=[{"reason": reason, "amount": str(amount)} for amount, reason in fees]
-        + [
-            {"reason": row.reason, "amount": str(row.amount), "entry": row.id, "evidence": row.evidence_id}
-            for row in taken
-        ],
-        net=net,
-        vat=tax,
-        gross=gross,
+        lines=lines,
+        net=bill.net,
+        vat=bill.vat,
+        gross=bill.gross,
+        annex={**annex, "vat": bill.printed()} if annex is not None else None,
         created_at=now or utc_now(),
         created_by=by,
     )
@@ -207,27 +222,32 @@ def close_period(
     return act
 
 
-def _taxed(
-    supplied: Sequence[tuple[Decimal, date, vat.VatTerms | None]], currency: str, digits: int
-) -> tuple[Decimal, Decimal | None, Decimal]:
-    """Return (net, VAT or None, gross) of lines: (amount, date of supply, VAT terms or None for no VAT)."""
-    groups: dict[tuple[vat.VatTerms, Decimal | None], list[tuple[Decimal, date]]] = {}
-    untaxed = [amount for amount, _, agreed in supplied if agreed is None]
-    for amount, day, agreed in supplied:
-        if agreed is not None:
-            groups.setdefault((agreed, vat.rate_on(agreed.rates, day)), []).append((amount, day))
-    taxed = [
-        vat.tax([amount for amount, _ in lines], agreed, lines[0][1], digits) for (agreed, _), lines in groups.items()
-    ]
-    net = total([*untaxed, *(part.net for part in taxed)], currency)
-    without = all(rate is None for _, rate in groups)
-    tax = total((part.vat for part in taxed), currency)
-    return net, None if without else tax, net + tax
+def days_of(period: str) -> tuple[date, date]:
+    """Return the first and the last day of a month, "2026-03"; raises Misconfigured for anything else."""
+    first = parse_day(f"{period}-01", "The period")
+    return first, first.replace(day=days_in_month(first.year, first.month))
 
 
-def _vat_of(session: Session, entry: BillingEntry) -> vat.VatTerms | None:
-    line = terms_of(session.get_one(ContractVersion, entry.contract_version_id)).line(entry.contract_line or "")
-    return line.vat if line else None
+def _printed(session: Session, row: BillingEntry, zone: ZoneInfo) -> tuple[Line | None, list[dict[str, Any]]]:
+    """Return the contract line of an entry, as of the day of work, and the lines of the act that it makes."""
+    line = terms_of(session.get_one(ContractVersion, row.contract_version_id)).line(row.contract_line or "")
+    work = act_lines.Work(
+        entry=row.id,
+        evidence=row.evidence_id,
+        ticket=row.ticket_id,
+        worked_on=local_day(row.worked_at, zone),
+        minutes=row.minutes,
+        billed_minutes=row.billed_minutes,
+        prepaid_minutes=row.prepaid_minutes,
+        amount=row.amount,
+        reason=row.reason,
+    )
+    segments = tariffs.split(row.worked_at, row.minutes, line.tariffs, zone) if line else ()
+    return line, act_lines.of_work(line, work, segments)
+
+
+def _vat_of_line(line: Line | None, terms: Terms) -> VatTerms | None:
+    return (line.vat if line else None) or terms.vat
 
 
 def _paid_minutes(session: Session, contract_id: int, line: Line, billed: int, day: date, zone: ZoneInfo) -> int:

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from msp.contracts import covers as covered
+from msp.contracts import service_credits as by_attainment
 from msp.contracts import tariffs as by_clock
 from msp.contracts.covers import Covers, parse_covers
 from msp.contracts.fields import Fields, parse_day, unique
@@ -13,6 +14,7 @@ from msp.contracts.money import minor_units
 from msp.contracts.policy import KEYS as POLICY
 from msp.contracts.policy import parse as parse_policy
 from msp.contracts.rounding import TimeRate
+from msp.contracts.service_credits import Step, parse_steps
 from msp.contracts.tariffs import Tariff, parse_tariff
 from msp.contracts.vat import MODES, VatRate, VatTerms, parse_rate
 from msp.errors import Misconfigured
@@ -39,7 +41,7 @@ MONEY = (
 )
 KEYS = frozenset(
     {"id", "kind", "name", "calendar", "currency", "increment", "minimum", "included_minutes", "rollover_cap_minutes"}
-    | {"rollover_months", "vat", "covers", "excludes", "tariffs", *MONEY, *POLICY}
+    | {"rollover_months", "vat", "covers", "excludes", "tariffs", "service_credits", *MONEY, *POLICY}
 )
 
 
@@ -62,6 +64,7 @@ class Line:
     rollover_months: int = 0
     tariffs: tuple[Tariff, ...] = ()
     vat: VatTerms | None = None
+    service_credits: tuple[Step, ...] = ()  # what is credited when fewer promises are kept, see credits.py
     policy: Mapping[str, Any] = field(default_factory=dict)  # targets and pauses, as the clock rules read them
 
     @property
@@ -121,6 +124,9 @@ def parse_line(fields: Fields, currency: str, calendars: Mapping[str, Any]) -> L
         rollover_months=fields.whole("rollover_months", 0, most=120),
         tariffs=tariffs,
         vat=parse_vat(fields.object("vat", ("mode", "rates"))),
+        service_credits=parse_steps(
+            fields.objects("service_credits", by_attainment.KEYS), fields.name("service_credits")
+        ),
         policy=_policy(fields, calendar, calendars),
     )
 

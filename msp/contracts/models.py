@@ -130,10 +130,11 @@ class Act(Model):
     period: Mapped[str]  # "2026-03"
     state: Mapped[str] = mapped_column(default=DRAFT)
     currency: Mapped[str]
-    lines: Mapped[list[Any]] = mapped_column(JSON)  # as printed: reason, amount, evidence of each
+    lines: Mapped[list[Any]] = mapped_column(JSON)  # as printed: see act_lines.py
     net: Mapped[Decimal]
     vat: Mapped[Decimal | None]  # None: no VAT, which is not 0 %
     gross: Mapped[Decimal]
+    annex: Mapped[dict[str, Any] | None] = mapped_column(JSON)  # frozen at closing: see act_document.py
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     created_by: Mapped[str]
 

@@ -122,7 +122,7 @@ def clocks(promise: Promise, log: Sequence[TicketEvent], now: datetime) -> Clock
 
 def refresh(session: Session, ticket: Ticket, log: Sequence[TicketEvent], now: datetime) -> Clocks | None:
     """Write what the log says into the ticket's row; a breach that has happened becomes evidence, once."""
-    state, priority, line = _folded(log)
+    state, priority, line = folded(log)
     ticket.log_version, ticket.state, ticket.priority, ticket.line = log[-1].seq, state, priority, line
     ticket.is_open = state not in OVER
     promise = promise_of(session, ticket)
@@ -141,7 +141,8 @@ def refresh(session: Session, ticket: Ticket, log: Sequence[TicketEvent], now: d
     return found
 
 
-def _folded(log: Sequence[TicketEvent]) -> tuple[str, str, str]:
+def folded(log: Sequence[TicketEvent]) -> tuple[str, str, str]:
+    """Return (state, priority, line) as the log leaves them."""
     state, priority, line = "open", str(log[0].data.get("priority", "")), str(log[0].data.get("line") or "L1")
     for entry in log:
         match entry.kind:
