@@ -1,5 +1,6 @@
 """The ledger of a stored run: claims, results, ends, evidence and events of one batch in one transaction."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,7 +32,10 @@ class SqlLedger:
         """worker: the slot name that claims are written under, for people."""
         self._run_id, self._worker = run_id, worker
         with db.read() as session:
-            self._client_id = session.get_one(Run, run_id).client_id
+            run = session.get_one(Run, run_id)
+            self._client_id = run.client_id
+            # a host may be looked after from two installations, each with a run of this number
+            self._mark = hashlib.sha256(f"{run.requested_at.isoformat()} {run.digest}".encode()).hexdigest()[:8]
             rows = session.execute(select(RunHost.position, RunHost.id).where(RunHost.run_id == run_id))
             self._ids: dict[int, int] = {row[0]: row[1] for row in rows}
         self._positions = {host_id: position for position, host_id in self._ids.items()}
@@ -95,7 +99,7 @@ class SqlLedger:
 
     def token(self, key: Key) -> str:
         """Return the word by which the effect's process can be found again on the host."""
-        return f"msp-{self._run_id}-{key.host}-{key.step}-{key.phase}-{key.attempt}"
+        return f"msp-{self._mark}-{self._run_id}-{key.host}-{key.step}-{key.phase}-{key.attempt}"
 
     def _claim(self, key: Key) -> ClaimKey:
         return ClaimKey(self._run_id, self._ids[key.host], key.step, key.phase, key.attempt)
