@@ -5,7 +5,8 @@ cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 .venv/bin/python -m hatchling build -t wheel -d "$work/dist" >/dev/null
-"${PYTHON:-python3}" -m venv "$work/env"
+.venv/bin/python -m venv --without-pip "$work/env"
+.venv/bin/python -m pip --python "$work/env/bin/python" install --quiet --disable-pip-version-check --no-index tools/bootstrap/pip-*.whl
 "$work/env/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/base.txt
 "$work/env/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-index "$work"/dist/*.whl
 cd "$work"

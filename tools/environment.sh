@@ -13,16 +13,14 @@ python="${PYTHON:-python3}"
 	exit 2
 }
 if [ ! -x .venv/bin/python ]; then
-	if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
-		if [ "$(id -u)" = 0 ]; then
-			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv
-		else
-			echo "Python's venv module is missing: sudo apt-get install python3-venv" >&2
-			exit 2
-		fi
-	fi
 	echo "Creating .venv with $("$python" --version) ..."
-	"$python" -m venv .venv
+	if "$python" -c 'import ensurepip' 2>/dev/null; then
+		"$python" -m venv .venv
+	else # Debian's python3 without python3-venv: pip comes from the wheel in the checkout
+		"$python" -m venv --without-pip .venv
+		wheel=$(ls tools/bootstrap/pip-*.whl)
+		.venv/bin/python "$wheel/pip" install --quiet --disable-pip-version-check --no-index "$wheel"
+	fi
 fi
 # An environment of the dev kind serves the base kind too: do not take anything away from it.
 [ "$kind" = base ] && ls .venv/.dev-* >/dev/null 2>&1 && kind=dev
