@@ -255,6 +255,45 @@ def move(
     return entry
 
 
+def merge(session: Session, ticket_id: int, into: int, *, by: str, now: datetime | None = None) -> TicketEvent:
+    """Merge a ticket into another of the same client, which takes its creation and first human answer (rule R8).
+
+    Raises NotFound for a ticket of another client, Conflict if one of the two is over, Misconfigured for one ticket.
+    """
+    if ticket_id == into:
+        raise Misconfigured("A ticket cannot be merged into itself.", advice="Name the ticket that goes on.")
+    first, second = sorted((ticket_id, into))  # one order everywhere, so that two merges cannot deadlock
+    found = {number: get(session, number, lock=True) for number in (first, second)}
+    child, parent = found[ticket_id], found[into]
+    if child.client_id != parent.client_id:
+        raise NotFound(f"This client has no ticket {into}.", advice="Merge tickets of one client.")
+    for ticket in (child, parent):
+        if not ticket.is_open:
+            raise Conflict(f"Ticket {ticket.id} is {ticket.state}.", advice="Merge tickets that are open.")
+    now = now or utc_now()
+    log = log_of(session, child.id)
+    inherited = [entry.data for entry in log if entry.kind == "merged_from"]
+    answers = [entry.at.isoformat() for entry in log if _is_answer(entry)]
+    answers += [data["first_reply"] for data in inherited if "first_reply" in data]
+    created = min([log[0].at.isoformat(), *(data["created"] for data in inherited)])
+    data = {"from": child.id, "created": created} | ({"first_reply": min(answers)} if answers else {})
+    at = max(now, log[-1].at)
+    append(session, child, "merged_into", by=by, public=True, data={"ticket": parent.id}, at=at, now=now)
+    entry = append(session, parent, "merged_from", by=by, public=True, data=data, at=at, now=now)
+    subject = ("ticket", child.id)
+    evidence.record(
+        session, "ticket.merged", actor=by, subject=subject, client_id=child.client_id, data={"into": parent.id}
+    )
+    return entry
+
+
+def _is_answer(entry: TicketEvent) -> bool:
+    """Whether an entry is a human answer to the client (rule R3)."""
+    if entry.kind == "created":
+        return bool(entry.data.get("channel") == "phone_by_agent")
+    return entry.kind == "call_by_agent" or (entry.kind == "agent_reply" and not entry.data.get("internal"))
+
+
 def set_priority(session: Session, ticket_id: int, to: str, *, by: str, now: datetime | None = None) -> TicketEvent:
     """Change the priority; the due time moves by rule R6 and pauses are kept."""
     ticket = get(session, ticket_id, lock=True)
