@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from conftest import NOON, Desk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
+from reception import NOON, Desk
 from sqlalchemy import select
 
 from msp import evidence
