@@ -1,7 +1,11 @@
 """Covered time against counting every minute, in six zones, across the changes of their clocks."""
 
+import json
 import random
+import subprocess
+import sys
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -10,9 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from msp.contracts import calendar
+from msp.contracts.evaluate import evaluate
 from msp.contracts.timecore import CoveredTime
 from msp.errors import Misconfigured
-from tests.contracts import oracle
+from tests.contracts import oracle, questions
 
 ZONES = [
     "Europe/Berlin",
@@ -132,9 +137,40 @@ def test_every_answer_agrees_with_counting_minutes(seed: int) -> None:
 
 
 @pytest.mark.slow
-def test_ten_thousand_questions_agree_with_counting_minutes() -> None:
-    for seed in range(1000):
-        agree(seed, 10)
+@pytest.mark.parametrize("part", range(10))
+def test_ten_thousand_calendars_agree_with_counting_minutes(part: int) -> None:
+    """Each calendar is its own, and is asked every kind of question about one instant."""
+    cases = 0
+    for seed in range(part * 1000, part * 1000 + 1000):
+        dice = random.Random(seed)
+        document, centre = random_calendar(dice)
+        painted = questions.Painted(document, centre)
+        starts = questions.starts_near(painted, dice, 3)[:1]
+        asked = list(questions.cases("c", document, painted, starts, dice))
+        found = evaluate({"calendars": {"c": document}, "cases": [case for case, _ in asked]})["results"]
+        assert found == [wanted for _, wanted in asked], f"seed {seed}"
+        cases += len(asked)
+    assert cases > 5000
+
+
+@pytest.mark.slow
+def test_ten_thousand_cases_in_one_batch_of_the_command_agree_with_counting_minutes(tmp_path: Path) -> None:
+    dice, calendars, asked = random.Random(2020), {}, []
+    while len(asked) < 10_000:
+        document, centre = random_calendar(dice)
+        name = f"c{len(calendars)}"
+        calendars[name] = document
+        painted = questions.Painted(document, centre)
+        asked += questions.cases(name, document, painted, questions.starts_near(painted, dice, 3), dice)
+    asked = asked[:10_000]
+    dice.shuffle(asked)
+    (tmp_path / "cases.json").write_text(json.dumps({"calendars": calendars, "cases": [case for case, _ in asked]}))
+    command = [str(Path(sys.executable).with_name("msp")), "sla", "eval", "cases.json", "-o", "results.json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "10000 cases answered, 0 with an error" in done.stderr
+    results = json.loads((tmp_path / "results.json").read_text())["results"]
+    assert results == [wanted for _, wanted in asked]
 
 
 def office(**extra: Any) -> CoveredTime:
