@@ -26,6 +26,7 @@ server = [
 INIT = """#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys
 /bin/busybox mount -t proc none /proc
+/bin/busybox mount -t devtmpfs none /dev
 /bin/busybox hostname {host}
 echo "{says}" > /dev/ttyS0
 /bin/busybox sleep 1000
@@ -53,7 +54,7 @@ def image(place: Path, host: str, says: str) -> Path:
     raw = place / f"{host}.raw"
     with raw.open("wb") as file:
         file.truncate(48 << 20)
-    subprocess.run(["mformat", "-i", raw, "-F", "-h", "64", "-s", "32", "-T", str(48 * 2048), "::"], check=True)
+    subprocess.run(["mformat", "-i", raw, "-h", "64", "-s", "32", "-T", str(48 * 2048), "::"], check=True)
     for source, name in (
         (KERNELS[-1], "linux"),
         (place / "initrd.gz", "initrd.gz"),

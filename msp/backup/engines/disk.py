@@ -28,6 +28,7 @@ SILENCE = 60  # seconds without a new character after which nothing more will co
 AFTERWARDS = 5  # seconds to wait for the machine's name once the marker was seen
 CONSOLE = 4000  # characters kept as evidence
 WRONG_BUS = re.compile(rb"unable to mount root|gave up waiting for root|can't find .*root|No bootable device", re.I)  # noqa: FURB167
+DEAD = re.compile(rb"Kernel panic|emergency mode|grub rescue>|\(initramfs\)|KVM internal error")
 ESCAPES = re.compile(rb"\x1b(\[[0-9;?]*[A-Za-z]|[()][A-Z0-9]|[=>c])")
 
 
@@ -133,8 +134,7 @@ class DiskEngine:
     def _start(self, wanted: Boot, bus: str, timeout: float) -> tuple[bytes, bool]:
         """Start the image and read its console until the marker (and the name) is there, or nothing more comes."""
         image = self.scratch.path / "restored" / "disk.qcow2"
-        kvm = os.access("/dev/kvm", os.R_OK | os.W_OK)
-        words = ["-accel", "kvm" if kvm else "tcg", "-m", str(wanted.memory_mb), "-snapshot", "-nic", "none"]
+        words = ["-accel", accelerator(), "-m", str(wanted.memory_mb), "-snapshot", "-nic", "none"]
         words += [
             "-display",
             "none",
@@ -170,7 +170,8 @@ class DiskEngine:
                         seen_at = now
                     if seen_at is not None and (not host or host in plain or now - seen_at > AFTERWARDS):
                         break
-                    if console and now - last > SILENCE:
+                    quiet = now - last
+                    if console and (quiet > SILENCE or (quiet > AFTERWARDS and DEAD.search(plain))):
                         break
         finally:
             end(process)
@@ -178,6 +179,15 @@ class DiskEngine:
                 process.stdout.close()
             self.runner.commands.append((" ".join(argv), process.returncode))
         return console, seen_at is not None
+
+
+def accelerator() -> str:
+    """Return kvm where it can be relied on: not inside a virtual machine, where it may fail and blame the backup."""
+    try:
+        nested = b" hypervisor" in Path("/proc/cpuinfo").read_bytes()
+    except OSError:
+        nested = True
+    return "kvm" if not nested and os.access("/dev/kvm", os.R_OK | os.W_OK) else "tcg"
 
 
 def judge(console: str, seen: bool, wanted: Boot, host: str | None) -> list[Finding]:
