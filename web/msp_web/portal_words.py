@@ -15,7 +15,7 @@ from msp.backup.proof import ERRORS_ALLOWED, Proof
 from msp.contracts.terms import Terms
 from msp.people.models import User
 from msp_web import language
-from msp_web.filters import duration, moment
+from msp_web.filters import duration, moment, zone_name
 from msp_web.words import WARN, WORDS, Badge, badge_of, word
 
 #: What an action may do to the client's work, by its class.
@@ -160,7 +160,8 @@ def span(begins: datetime, ends: datetime, site_zone: str | None = None) -> Mark
     first, last = moment(begins, site_zone), moment(ends, site_zone)
     zone = language.zone()
     if begins.astimezone(zone).date() == ends.astimezone(zone).date():
-        last = Markup('<time datetime="{}">{:%H:%M}</time>').format(ends.isoformat(), ends.astimezone(zone))
+        clock = f"{ends.astimezone(zone):%H:%M} {zone_name(ends, zone)}"
+        last = Markup('<time datetime="{}">{}</time>').format(ends.isoformat(timespec="seconds"), clock)
     return Markup("{} – {}").format(first, last)
 
 
