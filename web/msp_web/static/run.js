@@ -1,6 +1,7 @@
 // The live log of a run, and the search in an output. Everything is written as text, never as markup.
 "use strict";
 
+const LONGEST = 2000; // lines that an open page keeps
 const log = document.getElementById("log");
 if (log) {
   const words = JSON.parse(log.dataset.words);
@@ -23,9 +24,20 @@ if (log) {
     for (const one of parts) line.append(one, " ");
     log.querySelector("[data-empty]")?.remove();
     log.append(line);
+    while (log.children.length > LONGEST) log.firstElementChild.remove();
     if (follow.checked) toEnd();
   });
 }
+
+// --- on a narrow screen the chosen cell stands below the matrix: lead the eye there ------------------------------
+document.addEventListener("htmx:after:swap", () => {
+  const cell = document.getElementById("cell");
+  if (cell && cell.dataset.asked && matchMedia("(max-width: 1100px)").matches) cell.scrollIntoView({ block: "start" });
+  if (cell) delete cell.dataset.asked;
+});
+document.addEventListener("click", (event) => {
+  if (event.target.closest('[hx-target="#cell"]')) document.getElementById("cell").dataset.asked = "yes";
+});
 
 // --- search in an output: lines that match, counted and marked ---------------------------------------------------
 const whole = new WeakMap();
