@@ -28,7 +28,7 @@ from msp.backup.ransomware import Suspicion
 from msp.backup.scratch import Scratch, default_base, scratch
 from msp.backup.verdict import Finding, Result, Rung, Weight
 from msp.clock import utc_now
-from msp.errors import MspError
+from msp.errors import Misconfigured, MspError, NotFound
 
 CLOCK_SLACK = timedelta(minutes=5)
 OFFICIAL = {"quota": "quota", "deadline": "restore"}  # codes of errors -> reasons
@@ -291,7 +291,10 @@ def verify(case: Case, *, base: Path | None = None, runner: Runner | None = None
     """
     engines.engine(case.engine)
     if case.expect.manifest:
-        next(manifest.read(case.expect.manifest), None)  # a wrong file is the case's fault, not the backup's
+        try:
+            next(manifest.read(case.expect.manifest), None)
+        except NotFound as error:  # the case's fault, not the backup's
+            raise Misconfigured(error.what, advice=error.advice) from error
     runner = runner or Runner()
     started = utc_now()
     with (

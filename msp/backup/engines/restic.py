@@ -51,9 +51,9 @@ class ResticEngine:
             "RESTIC_PASSWORD": self.case.secret or "",
             "TMPDIR": str(self.scratch.path),
             "HOME": str(self.scratch.path),
-            "GOGC": "50",
         }
         if self.case.expect.max_rss_mb:
+            values["GOGC"] = "50"
             values["GOMEMLIMIT"] = f"{self.case.expect.max_rss_mb * 3 // 4}MiB"
         return values
 
