@@ -220,9 +220,7 @@ def test_copy_of_a_live_database_holds_what_is_only_in_its_log_yet(tmp_path: Pat
 
 def test_models_and_migrations_say_the_same(url: str) -> None:
     around = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=ROOT, env=os.environ | {"PYTHONPATH": "."}
-    )
+    done = subprocess.run([*CHECK, url], capture_output=True, text=True, check=False, env=around)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
