@@ -134,8 +134,12 @@ def _follow(
 
 
 def _heals(run: Run, symptom: str | None) -> bool:
-    """Return whether the playbook says that it mends this symptom."""
-    return symptom is not None and symptom in catalogue.parse(run.document).playbook.symptoms
+    """Return whether the playbook says that it mends this symptom; one that only reads mends nothing."""
+    return (
+        run.action_class != "read"
+        and symptom is not None
+        and symptom in catalogue.parse(run.document).playbook.symptoms
+    )
 
 
 def _reason(run: Run, hosts: list[RunHost]) -> str:
