@@ -130,7 +130,7 @@ def refresh(session: Session, ticket: Ticket, log: Sequence[TicketEvent], now: d
         ticket.resolved_at = None if ticket.is_open else log[-1].at
         return None
     found = clocks(promise, log, now)
-    if found.breached and not ticket.breached:
+    if found.breached:
         _tell_breach(session, ticket, found)
     ticket.breached, ticket.paused = found.breached, found.paused
     ticket.first_response_due_at, ticket.resolution_due_at = found.first_response_due, found.resolution_due
@@ -158,17 +158,28 @@ def folded(log: Sequence[TicketEvent]) -> tuple[str, str, str]:
 
 
 def _tell_breach(session: Session, ticket: Ticket, found: Clocks) -> None:
-    late = [
-        clock.name for clock in (found.first_response, found.next_reply, found.resolution) if clock and clock.breached
-    ]
-    evidence.record(
-        session,
-        "ticket.breached",
-        actor="clock",
-        subject=("ticket", ticket.id),
-        client_id=ticket.client_id,
-        data={"clocks": late, "as_of": found.as_of.isoformat()},
-    )
+    """Make evidence of every promise that is broken and was not told before: each once, also after others."""
+    every = (found.first_response, found.next_reply, found.resolution, found.onsite_arrival, *found.answered)
+    late = list(dict.fromkeys(clock.name for clock in every if clock and clock.breached))
+    if ticket.breached:
+        told = session.scalars(
+            select(evidence.Evidence).where(
+                evidence.Evidence.subject_kind == "ticket",
+                evidence.Evidence.subject_id == str(ticket.id),
+                evidence.Evidence.kind == "ticket.breached",
+            )
+        )
+        known = {name for entry in told for name in entry.data["clocks"]}
+        late = [name for name in late if name not in known]
+    if late:
+        evidence.record(
+            session,
+            "ticket.breached",
+            actor="clock",
+            subject=("ticket", ticket.id),
+            client_id=ticket.client_id,
+            data={"clocks": late, "as_of": found.as_of.isoformat()},
+        )
 
 
 def wake(session: Session, now: datetime) -> int:
@@ -184,15 +195,26 @@ def wake(session: Session, now: datetime) -> int:
         .with_for_update(skip_locked=True)
     )
     tickets = list(session.scalars(query))
+    if not tickets:
+        return 0
+    logs = logs_of(session, [ticket.id for ticket in tickets])
     for ticket in tickets:
-        log = session.scalars(select(TicketEvent).where(TicketEvent.ticket_id == ticket.id).order_by(TicketEvent.seq))
         was_late = ticket.breached
-        refresh(session, ticket, list(log), now)
+        refresh(session, ticket, logs[ticket.id], now)
         if ticket.next_wake_at is not None and ticket.next_wake_at <= now:
             ticket.next_wake_at = None  # nothing more happens by itself at this instant
         kind = "ticket.breached" if ticket.breached and not was_late else "ticket.clock"
         events.record(session, f"ticket:{ticket.id}", kind, client_id=ticket.client_id)
     return len(tickets)
+
+
+def logs_of(session: Session, ticket_ids: Sequence[int]) -> dict[int, list[TicketEvent]]:
+    """Return the whole logs of some tickets by their numbers, in one read."""
+    logs: dict[int, list[TicketEvent]] = {number: [] for number in ticket_ids}
+    query = select(TicketEvent).where(TicketEvent.ticket_id.in_(ticket_ids))
+    for entry in session.scalars(query.order_by(TicketEvent.ticket_id, TicketEvent.seq)):
+        logs[entry.ticket_id].append(entry)
+    return logs
 
 
 def stale(session: Session, now: datetime) -> int:
