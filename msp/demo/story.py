@@ -325,12 +325,12 @@ def evidence_is_whole(stage: Stage) -> Iterator[str]:
 
     copy_sqlite(path, copy)
     with sqlite3.connect(copy) as damaged:
-        damaged.execute(
-            "UPDATE evidence SET actor = replace(actor, 'a', 'b') WHERE id = (SELECT max(id) / 2 FROM evidence)"
+        middle = damaged.execute(
+            "SELECT id FROM evidence ORDER BY id LIMIT 1 OFFSET (SELECT count(*) / 2 FROM evidence)"
         )
-        changed = damaged.execute(
-            "SELECT chain, seq FROM evidence WHERE id = (SELECT max(id) / 2 FROM evidence)"
-        ).fetchone()
+        (record,) = middle.fetchone()
+        damaged.execute("UPDATE evidence SET actor = '?' || substr(actor, 2) WHERE id = ?", (record,))
+        changed = damaged.execute("SELECT chain, seq FROM evidence WHERE id = ?", (record,)).fetchone()
     damaged.close()
     other = db.Database(f"sqlite:///{copy}")
     with other.read() as session:
