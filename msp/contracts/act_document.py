@@ -128,10 +128,13 @@ class ActDocument:
         return format_date(date.fromisoformat(f"{self.period}-01"), "LLLL yyyy", locale=self.locale)
 
 
-def build(act: StoredAct) -> ActDocument:
-    """Return the document of an act, in the language that its annex names; any other than `ru` is English."""
+def build(act: StoredAct, locale: str | None = None) -> ActDocument:
+    """Return the document of an act, in the language that its annex names; any other than `ru` is English.
+
+    locale: another language, for somebody of ours who reads the client's act on a page.
+    """
     annex = act.annex
-    locale = "ru" if str(annex.get("locale", "en")).startswith("ru") else "en"
+    locale = "ru" if str(locale or annex.get("locale", "en")).startswith("ru") else "en"
     taxes = annex.get("vat", {})
     contract = annex["contract"]
     return ActDocument(

@@ -19,6 +19,11 @@ from msp.contracts.models import PROPOSED, WITHDRAWN, Act, BillingEntry, Client,
 from msp.contracts.money import rounded
 from msp.errors import Conflict, Misconfigured
 
+_CARRIED = (
+    *("client_id", "contract_version_id", "contract_line", "ticket_id", "run_id", "appointment_id", "minutes"),
+    *("billed_minutes", "prepaid_minutes", "amount", "currency", "evidence_id"),
+)
+
 
 def adjust(
     session: Session,
@@ -97,6 +102,38 @@ def correct(
     return adjust(
         session, contract, difference, words, by=by, line=entry.contract_line, ticket_id=entry.ticket_id, now=now
     )
+
+
+def carry_over(session: Session, entry: BillingEntry, *, by: str, now: datetime | None = None) -> BillingEntry:
+    """Propose an entry that its closed month left out again, in the open month of `now`, at the same price.
+
+    What a block has paid stays paid. Raises Conflict unless the entry is proposed and its month is closed.
+    """
+    now = now or utc_now()
+    version = session.get_one(ContractVersion, entry.contract_version_id)
+    client = session.get_one(Client, entry.client_id)
+    months = [month_of(local_day(at, ZoneInfo(client.time_zone))) for at in (entry.worked_at, now)]
+    closed = set(session.scalars(select(Act.period).where(Act.contract_id == version.contract_id)))
+    if entry.state != PROPOSED or months[0] not in closed:
+        raise Conflict(
+            f"Billing entry {entry.id} is {entry.state}, and {months[0]} is open.", advice="Confirm or withdraw it."
+        )
+    if months[1] in closed:
+        raise Conflict(f"The act of {months[1]} is closed.", advice="Wait for the next month.")
+    again = BillingEntry(
+        **{name: getattr(entry, name) for name in _CARRIED},
+        worked_at=now,
+        reason=f"Of {months[0]}: {entry.reason}",
+        state=PROPOSED,
+        created_at=now,
+    )
+    entry.state = WITHDRAWN
+    session.add(again)
+    session.flush()
+    data = {"of": entry.id, "from": months[0], "to": months[1]}
+    subject = ("billing_entry", again.id)
+    evidence.record(session, "billing.carried_over", actor=by, subject=subject, client_id=client.id, data=data)
+    return again
 
 
 def credit_of(session: Session, act: Act, clause: str) -> BillingEntry | None:

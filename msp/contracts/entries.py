@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import ColumnElement, and_, func, select, update
 from sqlalchemy.orm import Session
 
+from msp import events, evidence
 from msp.clock import utc_now
 from msp.contracts import act_lines, acts, block, ledger, line_bill, tariffs
 from msp.contracts.act_vat import tax_lines
@@ -122,13 +123,37 @@ def propose_entry(session: Session, worked: Worked, *, now: datetime | None = No
     )
     session.add(entry)
     session.flush()
+    if line.kind == "block_hours" and paid:
+        _warn(session, version.contract_id, entry, paid, day)
     return entry
 
 
+def _warn(session: Session, contract_id: int, entry: BillingEntry, paid: int, day: date) -> None:
+    """Record that a block has reached 80 or 95 %: the client and the account manager are told from there."""
+    bought, left = ledger.balance(session, contract_id, day)
+    for level in block.warnings_crossed(bought, left + paid, left):
+        data = {"percent": level, "left_minutes": left, "bought_minutes": bought, "entry": entry.id}
+        evidence.record(
+            session,
+            "block.used",
+            actor="billing",
+            subject=("contract", contract_id),
+            client_id=entry.client_id,
+            data=data,
+        )
+        events.record(session, f"contract:{contract_id}", "block.used", client_id=entry.client_id, data=data)
+
+
 def confirm(session: Session, entry: BillingEntry, by: str) -> None:
-    """Let an entry go into the act of its month; raises Conflict unless it is proposed."""
+    """Let an entry go into the act of its month; raises Conflict unless it is proposed and that month is open."""
     if entry.state != PROPOSED:
         raise Conflict(f"Billing entry {entry.id} is {entry.state}.", advice="Only a proposed entry is confirmed.")
+    version = session.get_one(ContractVersion, entry.contract_version_id)
+    period = acts.month_of(local_day(entry.worked_at, _zone(session, version)))
+    if _closed(session, version.contract_id, period):
+        raise Conflict(
+            f"The act of {period} was closed without entry {entry.id}.", advice="Carry it over into an open month."
+        )
     entry.state, entry.confirmed_by = CONFIRMED, by
 
 

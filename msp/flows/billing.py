@@ -18,6 +18,7 @@ from msp.assets.models import ConfigurationItem
 from msp.clock import utc_now
 from msp.contracts import act_document, act_lines, act_states, agreements, entries, service_credits
 from msp.contracts.act_document import ActDocument, StoredAct
+from msp.contracts.acts import month_of
 from msp.contracts.block import Block
 from msp.contracts.block_statement import BlockMonth, block_month
 from msp.contracts.change import local_day
@@ -25,7 +26,8 @@ from msp.contracts.covers import Asset, asset_covered
 from msp.contracts.fees import Device, Fee, Span, fees_of
 from msp.contracts.fields import local_midnight
 from msp.contracts.lines import Line
-from msp.contracts.models import Act, BillingEntry, Client, Contact, Contract, HourBlock, Site
+from msp.contracts.models import Act, BillingEntry, Client, Contact, Contract, ContractVersion, HourBlock, Site
+from msp.contracts.money import total
 from msp.contracts.outputs.act_json import digest
 from msp.desk import attainment, handled
 from msp.desk.attainment import Handled
@@ -91,8 +93,11 @@ def close_month(
     return act
 
 
-def document_of(session: Session, act: Act) -> ActDocument:
-    """Return the document of a stored act. One that was closed without an annex takes the names of today."""
+def document_of(session: Session, act: Act, locale: str | None = None) -> ActDocument:
+    """Return the document of a stored act, in the client's language unless `locale` is given.
+
+    One that was closed without an annex takes the names of today.
+    """
     annex = act.annex
     if annex is None or "client" not in annex:
         contract = session.get_one(Contract, act.contract_id)
@@ -106,7 +111,63 @@ def document_of(session: Session, act: Act) -> ActDocument:
             **(annex or {}),
         }
     stored = StoredAct(act.period, act.currency, act.lines, act.net, act.vat, act.gross, annex)
-    return act_document.build(stored)
+    return act_document.build(stored, locale)
+
+
+@dataclass(frozen=True, slots=True)
+class Closable:
+    """A month that is over and has no act yet. `waiting`: proposed entries that the act would leave out."""
+
+    contract: Contract
+    client: Client
+    period: str
+    confirmed: int
+    amount: Decimal
+    waiting: int
+
+
+def month_in(at: datetime, zone: str) -> str:
+    """Return the month of an instant in a time zone: "2026-03"."""
+    return month_of(local_day(at, ZoneInfo(zone)))
+
+
+def closable(session: Session, contracts: Sequence[Contract], now: datetime) -> list[Closable]:
+    """Return the months to close, the oldest first: those with unbilled entries, and last month where fees recur."""
+    ids = [contract.id for contract in contracts]
+    clients = {client.id: client for client in session.scalars(select(Client))}
+    versions = select(ContractVersion.id, ContractVersion.contract_id).where(ContractVersion.contract_id.in_(ids))
+    of_version: dict[int, int] = {row[0]: row[1] for row in session.execute(versions)}
+    closed = {
+        (row[0], row[1]) for row in session.execute(select(Act.contract_id, Act.period).where(Act.contract_id.in_(ids)))
+    }
+    months: dict[tuple[int, str], list[BillingEntry]] = {}
+    by_id = {contract.id: contract for contract in contracts}
+    for entry in session.scalars(
+        select(BillingEntry).where(
+            BillingEntry.contract_version_id.in_(of_version),
+            BillingEntry.act_id.is_(None),
+            BillingEntry.state != "withdrawn",
+        )
+    ):
+        contract_id = of_version[entry.contract_version_id]
+        zone = ZoneInfo(clients[by_id[contract_id].client_id].time_zone)
+        months.setdefault((contract_id, month_of(local_day(entry.worked_at, zone))), []).append(entry)
+    for contract in contracts:
+        today = local_day(now, ZoneInfo(clients[contract.client_id].time_zone))
+        last = today.replace(day=1) - timedelta(days=1)
+        held = contract.starts_on <= last and (contract.ends_on is None or contract.ends_on >= last.replace(day=1))
+        if held and monthly_fees(session, contract, clients[contract.client_id], last.replace(day=1), last):
+            months.setdefault((contract.id, month_of(last)), [])
+    found = []
+    for (contract_id, period), rows in months.items():
+        contract = by_id[contract_id]
+        client = clients[contract.client_id]
+        over = period < month_of(local_day(now, ZoneInfo(client.time_zone)))
+        if over and (contract_id, period) not in closed:
+            sure = [row for row in rows if row.state == "confirmed"]
+            amount = total((row.amount for row in sure), contract.currency)
+            found.append(Closable(contract, client, period, len(sure), amount, len(rows) - len(sure)))
+    return sorted(found, key=lambda one: (one.period, one.contract.reference))
 
 
 def monthly_fees(session: Session, contract: Contract, client: Client, first: date, last: date) -> list[Fee]:

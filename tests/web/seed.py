@@ -10,10 +10,11 @@ from msp import db, events, evidence, vault
 from msp.assets import inventory
 from msp.backup.models import BackupPlan, RestoreTest
 from msp.clock import utc_now
-from msp.contracts import terms
+from msp.contracts import act_states, entries, terms
 from msp.contracts.models import Client, Contact, Contract, ContractVersion, HourBlock, Site
 from msp.desk.models import Ticket
 from msp.dispatch.models import Appointment, Technician, WorkOrder
+from msp.flows import billing
 from msp.migrations import import_models
 from msp.people import users
 from msp.people.models import Grant
@@ -223,11 +224,26 @@ def fill_client(session: Session, key: str, name: str) -> dict[str, int]:
         session, f"ticket:{ticket.id}", "ticket.changed", client_id=client.id, data={"secretive": key}
     )
     session.flush()
+    billed = bill(session, contract, ticket, vaulted.id)
     return {
         "client_id": client.id, "chain": client.id, "site_id": site.id, "contact_id": contact.id,
         "contract_id": contract.id, "version_id": versions[-1].id, "asset_id": items["srv-fs1"].id,
         "host_key_id": host_key.id, "user_id": person.id, "ticket_id": ticket.id, "run_id": run.id,
         "run_host_id": host.id, "host_id": host.id, "approval_id": approval.id, "step_id": step.id, "plan_id": plan.id,
         "test_id": test.id, "work_order_id": order.id, "appointment_id": visit.id, "visit_id": visit.id,
-        "evidence_id": vaulted.id, "event_id": event.id, "block_id": block.id,
+        "evidence_id": vaulted.id, "event_id": event.id, "block_id": block.id, **billed,
     }  # fmt: skip
+
+
+def bill(session: Session, contract: Contract, ticket: Ticket, evidence_id: int) -> dict[str, int]:
+    """Store an act of last month that waits for the client, and an entry of today that waits for us."""
+    now = utc_now()
+    last_month = now.replace(day=1, hour=12) - timedelta(days=3)
+    worked = entries.Worked(contract.client_id, last_month, 50, ticket_id=ticket.id, evidence_id=evidence_id)
+    entries.confirm(session, entries.propose_entry(session, worked), "seed")
+    provider = billing.Provider("Provider Ltd", "Road 1, Berlin")
+    act = billing.close_month(session, contract, f"{last_month:%Y-%m}", by="seed", provider=provider)
+    assert act is not None
+    act_states.send(session, act, by="seed", digest="0" * 64)
+    waiting = entries.propose_entry(session, entries.Worked(contract.client_id, now, 20, ticket_id=ticket.id))
+    return {"act_id": act.id, "entry_id": waiting.id}

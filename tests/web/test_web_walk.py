@@ -24,6 +24,7 @@ PLAIN = {
     "number": "1",
     "step": "1",
     "part": "1",
+    "form": "json",
 }
 
 

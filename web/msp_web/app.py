@@ -15,7 +15,7 @@ from msp_web.unit import read_only
 #: Every room of pages; `views/<room>.py` holds its blueprint as `bp`, `templates/<room>/` its pages.
 ROOMS = (
     "auth", "desk", "runs", "dispatch", "backups", "assets", "contracts",
-    "portal", "portal_tickets", "portal_contract", "api", "admin", "evidence", "live", "health",
+    "billing", "calculator", "reports", "portal", "portal_tickets", "portal_contract", "portal_acts", "api", "admin", "evidence", "live", "health",
 )  # fmt: skip
 
 
@@ -28,6 +28,8 @@ def navigation() -> list[tuple[str, str, str, str]]:
         ("backups.board", "shield-check", gettext("Proof board"), "p"),
         ("assets.index", "server", gettext("Configuration items"), "i"),
         ("contracts.index", "file-certificate", gettext("Contracts"), "c"),
+        ("billing.index", "receipt", gettext("Billing"), "m"),
+        ("reports.index", "chart-bar", gettext("Reports"), "o"),
         ("evidence.index", "fingerprint", gettext("Evidence"), "e"),
         ("admin.index", "settings", gettext("Administration"), "s"),
     )
