@@ -13,7 +13,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from msp.errors import Misconfigured, StepFailed
 
 PREFIX = "restore-"
 LOCK = ".lock"
+SHARED = "msp-scratch-"  # begins the name of a folder that goes when its last test ends
 
 
 class QuotaExceeded(StepFailed):
@@ -30,9 +31,9 @@ class QuotaExceeded(StepFailed):
     code = "quota"
 
 
-def default_base() -> Path:
+def default_base(below: str | None = None) -> Path:
     """Return the folder for tests without an installation: one per account, under the system's temporary folder."""
-    return Path(tempfile.gettempdir()) / f"msp-scratch-{os.getuid()}"
+    return Path(below or tempfile.gettempdir()) / f"{SHARED}{os.getuid()}"
 
 
 def remove(path: Path) -> None:
@@ -177,12 +178,19 @@ def scratch(base: Path, *, quota: int | None = None) -> Iterator[Scratch]:
             lock.unlink(missing_ok=True)
         finally:
             os.close(handle)
+            if base.name.startswith(SHARED):
+                with suppress(OSError):  # another test still works there
+                    base.rmdir()
 
 
 def _own_lock(lock: Path) -> int:
     """Create and hold a lock file; a sweeper that came between the two steps has removed it, so look again."""
     while True:
-        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except FileNotFoundError:  # the test that ended last has just removed the empty folder
+            _prepare(lock.parent)
+            continue
         fcntl.flock(handle, fcntl.LOCK_EX)
         try:
             if os.fstat(handle).st_ino == lock.lstat().st_ino:

@@ -35,7 +35,7 @@ def _tidy() -> Iterator[None]:
 def _scratch() -> Path | None:
     """Return the installation's scratch folder, or None where there is no installation."""
     settings = console.settings()
-    return Path(settings.scratch_path) if settings.scratch or settings.data.is_dir() else None
+    return Path(settings.scratch_path) if settings.scratch or settings.key_path.exists() else None
 
 
 @backup.command(epilog="Example: msp backup verify srv01-daily.json --json")

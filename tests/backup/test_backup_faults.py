@@ -30,7 +30,11 @@ def deserves(result: Result, verdict: str, reason: str | None) -> None:
     assert (reason in result.reasons) if reason else result.reasons == [], said
 
 
-@pytest.mark.parametrize("fault", LOGICAL, ids=lambda fault: fault.name)
+#: Half of them always, the other half when there is time.
+FAULTS = [pytest.param(fault, marks=[pytest.mark.slow] * (number % 2)) for number, fault in enumerate(LOGICAL)]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_an_archive_gets_the_verdict_it_deserves(fault: Fault, tmp_path: Path) -> None:
     deserves(judged(sabotage.case(fault, tmp_path, by_tar), tmp_path), fault.verdict, fault.reason)
 

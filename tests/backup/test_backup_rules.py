@@ -16,7 +16,8 @@ from msp.backup.compare import Comparison, merge
 from msp.backup.hostile import acl
 from msp.backup.manifest import Entry
 from msp.backup.portability import Portability
-from msp.backup.proof import Tested, proof_state
+from msp.backup.proof import Tested as Finished
+from msp.backup.proof import proof_state
 from msp.backup.ransomware import Suspicion, noisy
 from msp.backup.verdict import REASONS, Finding, Weight, decide, reasons
 from msp.errors import Misconfigured
@@ -175,8 +176,8 @@ def test_random_bytes_are_noise_at_any_length_and_text_never_is(size: int) -> No
     assert not noisy(words[:size])
 
 
-def run(days_ago: float, verdict: str, rung: int = 4) -> Tested:
-    return Tested(NOW - timedelta(days=days_ago), verdict, rung)
+def run(days_ago: float, verdict: str, rung: int = 4) -> Finished:
+    return Finished(NOW - timedelta(days=days_ago), verdict, rung)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +195,7 @@ def run(days_ago: float, verdict: str, rung: int = 4) -> Tested:
         ([run(-1, "pass")], "unproven"),
     ],
 )
-def test_a_plan_is_proven_by_a_restore_within_its_period(tests: list[Tested], state: str) -> None:
+def test_a_plan_is_proven_by_a_restore_within_its_period(tests: list[Finished], state: str) -> None:
     proof = proof_state(timedelta(days=30), tests, NOW)
     assert proof.state == state
     assert proof.words
