@@ -95,11 +95,16 @@ def _terms(session: Session, version_id: int) -> Terms:
 
 def promise_of(session: Session, ticket: Ticket) -> Promise | None:
     """Return what a ticket was promised; None if its contract promises no times."""
-    line = line_of(session, ticket)
-    if line is None or not line.policy.get("targets") or line.calendar is None or ticket.contract_version_id is None:
+    if ticket.contract_version_id is None:
         return None
-    documents = _terms(session, ticket.contract_version_id).calendars
-    calendars = {name: sla.read_calendar(document) for name, document in documents.items()}
+    return promise_under(_terms(session, ticket.contract_version_id), line_of(session, ticket))
+
+
+def promise_under(terms: Terms, line: Line | None) -> Promise | None:
+    """Return what a line of these terms promises; None if it promises no times."""
+    if line is None or not line.policy.get("targets") or line.calendar is None:
+        return None
+    calendars = {name: sla.read_calendar(document) for name, document in terms.calendars.items()}
     return Promise(line, sla.read_policy(line.policy), calendars[line.calendar], calendars)
 
 
