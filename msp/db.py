@@ -17,7 +17,7 @@ from typing import Any
 
 from sqlalchemy import JSON, BigInteger, DateTime, Engine, Integer, MetaData, Text, create_engine, event
 from sqlalchemy.engine import Connection, Dialect, make_url
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.types import TypeDecorator
 
@@ -109,8 +109,8 @@ class Database:
     @property
     def path(self) -> Path | None:
         """The file of an SQLite database, else None."""
-        name = make_url(self.url).database
-        return Path(name) if self.is_sqlite and name else None
+        name = make_url(self.url).database if self.is_sqlite else None
+        return Path(name) if name else None
 
     @cached_property
     def engine(self) -> Engine:
@@ -148,9 +148,14 @@ def sqlite_engine(url: str) -> Engine:
     """Return an engine whose transactions begin IMMEDIATE, or read-only when so marked."""
     path = make_url(url).database
     if path and path != ":memory:":
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        if not Path(path).exists():
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        try:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            if not Path(path).exists():
+                os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        except OSError as error:
+            raise Misconfigured(
+                f"The database file {path} cannot be made: {error.strerror}.", advice="Name another one."
+            ) from error
     engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False})
 
     @event.listens_for(engine, "connect")
@@ -208,7 +213,7 @@ def without_password(url: str) -> str:
     return re.sub(r"(://[^:/@]+):[^@]*@", r"\1:***@", url)
 
 
-def explain(error: OperationalError) -> Misconfigured:
+def explain(error: DatabaseError) -> Misconfigured:
     """Turn a driver's error at connect time into our sentence."""
     return Misconfigured(
         f"The database does not answer: {str(error.orig).strip().splitlines()[0]}.",

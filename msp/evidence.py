@@ -184,12 +184,15 @@ def lines(session: Session, chain: int) -> Iterator[str]:
 
 
 def export(session: Session, chain: int, path: Path) -> int:
-    """Write one chain to a file for its client and return the number of records."""
+    """Write one chain to a file for its client and return the number of records. Raises NotFound for the file."""
     count = -1
-    with path.open("w", encoding="utf-8", errors="surrogatepass") as file:
-        for line in lines(session, chain):
-            file.write(line)
-            count += 1
+    try:
+        with path.open("w", encoding="utf-8", errors="surrogatepass") as file:
+            for line in lines(session, chain):
+                file.write(line)
+                count += 1
+    except OSError as error:
+        raise NotFound(f"{path} cannot be written: {error.strerror}.", advice="Name a file in a folder.") from error
     return count
 
 

@@ -150,7 +150,8 @@ def _open_with(session: Session, opening: Opening) -> Ticket | None:
 def get(session: Session, ticket_id: int, *, lock: bool = False) -> Ticket:
     """Return a ticket; raises NotFound. `lock`: nobody else appends to its log until we commit."""
     query = select(Ticket).where(Ticket.id == ticket_id)
-    ticket = session.scalar(query.with_for_update() if lock else query)
+    known = abs(ticket_id) < 2**63  # what the database can hold
+    ticket = session.scalar(query.with_for_update() if lock else query) if known else None
     if ticket is None:
         raise NotFound(f"There is no ticket {ticket_id}.", advice="Look it up in the list.")
     return ticket

@@ -15,6 +15,7 @@ from msp import db, evidence, migrations
 from msp.clock import utc_now
 from msp.engine import claims, leases
 from msp.errors import MspError
+from msp.people.models import User
 from msp.remote import catalogue
 from msp.remote.models import Run
 from msp.settings import Settings
@@ -44,7 +45,7 @@ class Finding:
 def examine(settings: Settings, *, whole_chain: bool = True) -> list[Finding]:
     """Return every finding, in the order in which to mend. `whole_chain`: read all evidence, not only count it."""
     findings = [*_database(settings)]
-    if all(finding.level != "bad" for finding in findings):
+    if findings[0].level != "bad":  # it answers; a mode that is wrong keeps nobody from looking further
         findings += [_clock(), *_work(settings), _evidence(whole_chain)]
     return [*findings, _key(settings), _disk(settings), *_tools(), *_playbooks(settings)]
 
@@ -54,7 +55,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
     try:
         database = migrations.require_current(db.use(settings.database_url))
         with database.read() as session:
-            users = session.execute(select(func.count()).select_from(db.Model.metadata.tables["user"])).scalar_one()
+            users = session.scalar(select(func.count()).select_from(User)) or 0
     except MspError as error:
         yield Finding("database", "bad", f"{shown}: {error.what}", error.advice)
         return

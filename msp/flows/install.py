@@ -2,12 +2,18 @@
 
 from msp import db, migrations
 from msp.engine import runtime
+from msp.errors import Misconfigured
 from msp.settings import Settings
 
 
 def prepare(settings: Settings) -> bool:
     """Create or complete the database and return whether it was empty before. Puts it in use."""
-    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise Misconfigured(
+            f"The folder {settings.data} cannot be made: {error.strerror}.", advice="Set `data` to another folder."
+        ) from error
     return upgrade(settings).before is None
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import inspect, text
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from msp.clock import utc_now
 from msp.db import Database, explain, use
@@ -75,7 +75,7 @@ def _revision(database: Database) -> str | None:
     try:
         with database.engine.execution_options(msp_read_only=True).connect() as connection:
             return revision_of(connection)
-    except OperationalError as error:
+    except DatabaseError as error:  # also a file that is none of SQLite's
         raise explain(error) from error
 
 
