@@ -3,7 +3,7 @@
 Functions take a session and do not commit.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from msp import events, evidence
 from msp.clock import utc_now
-from msp.contracts import act_lines, acts, block, ledger, line_bill, tariffs
+from msp.contracts import act_lines, act_reason, acts, block, ledger, line_bill, tariffs
 from msp.contracts.act_vat import tax_lines
 from msp.contracts.agreements import terms_of, version_at, version_in_force
 from msp.contracts.change import local_day
@@ -269,6 +269,16 @@ def _printed(session: Session, row: BillingEntry, zone: ZoneInfo) -> tuple[Line 
     )
     segments = tariffs.split(row.worked_at, row.minutes, line.tariffs, zone) if line else ()
     return line, act_lines.of_work(line, work, segments)
+
+
+def reasons(session: Session, rows: Iterable[BillingEntry], locale: str) -> dict[int, str]:
+    """Return why each entry costs what it does, by id, in a language: as its act will say it."""
+    found = {}
+    for row in rows:
+        version = session.get_one(ContractVersion, row.contract_version_id)
+        _, printed = _printed(session, row, _zone(session, version))
+        found[row.id] = "; ".join(act_reason.reason(line, row.currency, locale) for line in printed)
+    return found
 
 
 def _vat_of_line(line: Line | None, terms: Terms) -> VatTerms | None:

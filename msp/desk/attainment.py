@@ -114,7 +114,7 @@ def within(at: datetime | None, start: datetime, end: datetime) -> bool:
 
 
 def judgements(rows: Iterable[Handled], start: datetime, end: datetime) -> Iterator[tuple[Handled, Judgement]]:
-    """Yield every promise that was kept or broken in the period: each in one month only."""
+    """Yield every promise that was kept or broken in the period: in one only, unless its ticket is opened again."""
     for row in rows:
         for one in (row.first_response, row.resolution):
             if one.outcome in (KEPT, LATE) and within(one.at, start, end):

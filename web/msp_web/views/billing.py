@@ -88,6 +88,7 @@ def index() -> str:
             rows=rows[:PAGE],
             after=rows[PAGE - 1][0].id if len(rows) > PAGE else None,
             left_out=left_out,
+            reasons=entries.reasons(session, (row[0] for row in rows), language.language()),
             state=state,
             clients=list(session.scalars(visible(select(Client), Client).order_by(Client.name))),
             blocks=blocks_left(session, contracts),

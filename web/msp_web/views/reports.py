@@ -96,6 +96,7 @@ def index() -> str:
         rows = rows_of(session, what)
         clients = list(session.scalars(visible(select(Client), Client).order_by(Client.name)))
     groups = attainment.kept(rows, what.start, what.end, GROUPS[what.by])
+    judged = attainment.judgements(rows, what.start, what.end)
     loads = attainment.workload(rows, what.start, what.end)
     return render_template(
         "billing/reports.html",
@@ -114,7 +115,7 @@ def index() -> str:
         load_chart=charts.shares(
             (load.technician or gettext("nobody"), load.share, f"{load.open + load.solved}", "blue") for load in loads
         ),
-        late=[row for row, one in attainment.judgements(rows, what.start, what.end) if one.outcome == attainment.LATE],
+        late=list(dict.fromkeys(row.ticket for row, one in judged if one.outcome == attainment.LATE)),
         formats=("pdf", "xlsx"),
     )
 
