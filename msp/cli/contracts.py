@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from msp import console
+from msp.cli import contracts_cover
 
 
 @click.group(epilog="Example: msp client list")
@@ -90,7 +91,11 @@ def show_client(key: str, as_json: bool) -> None:
 
 @click.group(epilog="Example: msp contract check terms.json")
 def contract() -> None:
-    """Contracts: show, decide an action, check terms."""
+    """Contracts: show, decide an action, check terms, cover, what ends, holidays."""
+
+
+for command in (contracts_cover.covered, contracts_cover.ending, contracts_cover.holidays):
+    contract.add_command(command)
 
 
 @contract.command("list", epilog="Example: msp contract list --client alfa")

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from msp.desk import clock
 from msp.engine import queues, ticks
-from msp.flows import approving, driving, restores, runs
+from msp.flows import approving, driving, renewals, restores, runs
 from msp.settings import Settings, load
 
 _settings: list[Settings] = []
@@ -54,3 +54,10 @@ def approvals(session: Session, now: datetime) -> int:
 def proofs(session: Session, now: datetime) -> int:
     """Open a ticket for every backup plan whose proof is overdue."""
     return restores.tell_overdue(session, now)
+
+
+@ticks.on_tick("renewals", 3600.0)
+def renewals_tick(session: Session, now: datetime) -> int:
+    """Open a ticket about each contract and block that ends soon; once each, so an hourly look does no harm."""
+    renewals.tell(session, now)
+    return 0
