@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from msp import events, evidence
 from msp.clock import utc_now
-from msp.contracts import act_lines, act_reason, acts, block, ledger, line_bill, tariffs
+from msp.contracts import act_lines, act_reason, acts, block, ledger, line_bill, rollover, tariffs
 from msp.contracts.act_vat import tax_lines
 from msp.contracts.agreements import terms_of, version_at, version_in_force
 from msp.contracts.change import local_day
@@ -294,7 +294,36 @@ def _paid_minutes(session: Session, contract_id: int, line: Line, billed: int, d
     used = session.scalar(
         select(func.sum(BillingEntry.prepaid_minutes)).where(*_same_line(contract_id, line, day, zone))
     )
-    return block.draw(line.included_minutes - (used or 0), billed)[0]
+    available = line.included_minutes + _carried(session, contract_id, line, day, zone)
+    return block.draw(available - (used or 0), billed)[0]
+
+
+def _carried(session: Session, contract_id: int, line: Line, day: date, zone: ZoneInfo) -> int:
+    """Return the included minutes that earlier months left (R5), counted anew from the first month of the contract."""
+    if not (line.rollover_cap_minutes and line.rollover_months):
+        return 0
+    month, this = session.get_one(Contract, contract_id).starts_on.replace(day=1), day.replace(day=1)
+    used: dict[str, int] = {}
+    drawn = select(BillingEntry.worked_at, BillingEntry.prepaid_minutes).where(
+        _of_contract(contract_id),
+        BillingEntry.contract_line == line.id,
+        BillingEntry.state != WITHDRAWN,
+        BillingEntry.worked_at < local_midnight(this, zone),
+    )
+    for at, minutes in session.execute(drawn):
+        period = acts.month_of(local_day(at, zone))
+        used[period] = used.get(period, 0) + minutes
+    carried: tuple[int, ...] = ()
+    while month < this:
+        carried = rollover.close_month(
+            line.included_minutes,
+            carried,
+            used.get(acts.month_of(month), 0),
+            cap=line.rollover_cap_minutes,
+            months=line.rollover_months,
+        ).carried
+        month += timedelta(days=days_in_month(month.year, month.month))
+    return sum(carried)
 
 
 def _money_left(session: Session, contract_id: int, line: Line, day: date, zone: ZoneInfo) -> Decimal:

@@ -265,3 +265,21 @@ def test_a_correction_is_a_new_entry_of_an_open_month(database: Database) -> Non
         document = billing.document_of(session, april)
         assert document.rows[1].reason.startswith("Correction of entry ")
         assert all(row.evidence for row in document.rows[1:])
+
+
+def test_included_minutes_that_were_left_are_used_in_the_next_month(database: Database) -> None:
+    line = {
+        "id": "L", "kind": "fixed_scope", "name": "Care", "monthly_fee": "300", "rate": "60",
+        "included_minutes": 300, "rollover_cap_minutes": 60, "rollover_months": 1,
+    }  # fmt: skip
+    with database.begin() as session:
+        client = agreements.add_client(session, key="alfa", name="Alfa", time_zone="Europe/Berlin")
+        contract = agreements.add_contract(
+            session, client, reference="B", kind="fixed_scope", currency="EUR", starts_on=date(2026, 3, 10)
+        )
+        agreements.add_version(session, contract, {"currency": "EUR", "lines": [line]}, START, "test")
+        march = entries.propose_entry(session, Worked(client.id, NOON, 200))
+        april = entries.propose_entry(session, Worked(client.id, APRIL, 400))
+        may = entries.propose_entry(session, Worked(client.id, APRIL + timedelta(days=30), 400))
+        assert [one.prepaid_minutes for one in (march, april, may)] == [200, 360, 300]  # 100 left, 60 of them kept
+        assert april.amount == Decimal("40.00")

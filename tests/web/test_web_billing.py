@@ -168,7 +168,7 @@ def test_reports_draw_without_scripts_and_export(app: Flask, ids: Ids, log_in: L
     for by in ("client", "line", "priority", "technician", "nonsense"):
         page = staff.get(f"/reports/?by={by}")
         assert page.status_code == 200
-        assert 'class="chart"' in page.text
+        assert 'class="bars"' in page.text
     assert staff.get("/reports/?month=2026-13").status_code == 422
     assert staff.get("/reports/kept.csv").data.startswith(b"\xef\xbb\xbf")
     path = f"/reports/{ids['alfa']['client_id']}/month"

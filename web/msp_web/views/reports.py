@@ -21,7 +21,7 @@ from msp.errors import NotFound
 from msp.flows import client_report
 from msp_web import charts, language
 from msp_web.access import actor, requires, scoped, visible
-from msp_web.filters import duration
+from msp_web.filters import duration, number
 from msp_web.unit import read_only
 from msp_web.views.evidence import whole_number
 
@@ -121,7 +121,7 @@ def index() -> str:
 
 
 def figure(group: Kept) -> str:
-    return f"{group.percent} % · {group.kept}/{group.counted}"
+    return f"{number(group.percent)} % · {group.kept}/{group.counted}"
 
 
 def tone(group: Kept) -> str:
