@@ -63,6 +63,7 @@ def shell() -> dict[str, Any]:
             ("portal.backups", "shield-check", gettext("Backups")),
             ("portal.visits", "truck", gettext("Visits")),
             ("portal_contract.index", "file-certificate", gettext("Contract")),
+            ("portal_acts.index", "file-invoice", gettext("Acts")),
             ("portal_contract.evidence_list", "fingerprint", gettext("Evidence")),
         ]
         here = SECTIONS.get(request.endpoint or "", request.endpoint)
