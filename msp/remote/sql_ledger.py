@@ -45,12 +45,18 @@ class SqlLedger:
         """Return results and doubts that an earlier execution left behind."""
         with db.read() as session:
             stored = session.scalars(select(StepResult).where(StepResult.run_id == self._run_id))
-            records = [self._record(row) for row in stored]
-            open_claims = select(EffectClaim).where(
-                EffectClaim.run_id == self._run_id, EffectClaim.state.in_(("claimed", "in_doubt"))
+            records = {record.key: record for record in map(self._record, stored)}
+            doubts = frozenset(
+                self._key_of(claim)
+                for claim in session.scalars(select(EffectClaim).where(EffectClaim.run_id == self._run_id))
+                if claim.state in ("claimed", "in_doubt") or self._untold(claim, records)
             )
-            doubts = frozenset(self._key_of(claim) for claim in session.scalars(open_claims))
-        return History({record.key: record for record in records}, doubts)
+        return History(records, doubts)
+
+    def _untold(self, claim: EffectClaim, records: Mapping[Key, StepRecord]) -> bool:
+        """Whether an effect was found to have happened, and no result says so yet: it still counts for undoing."""
+        known = records.get(self._key_of(claim))
+        return claim.resolution in claims.RAN and (known is None or known.outcome.in_doubt)
 
     def write(
         self, records: Sequence[StepRecord], ends: Sequence[HostEnd], claims_asked: Sequence[Key]
@@ -83,8 +89,10 @@ class SqlLedger:
         return {key: result.verdict for key, result in zip(asked, verdicts, strict=True)}
 
     def resolve(self, key: Key, *, ran: bool) -> None:
-        """Settle an effect in doubt by what a read-only probe found."""
+        """Settle an effect in doubt by what a read-only probe found; one that was settled so before stays so."""
         with db.begin() as session:
+            if ran and claims.claim_many(session, [self._claim(key)], self._worker, utc_now())[0].verdict == "finished":
+                return
             word = "probe_ran" if ran else "probe_not_ran"
             claims.resolve(session, self._claim(key), word, self._worker, "The step's own probe told.")
             evidence.record(

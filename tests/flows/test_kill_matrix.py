@@ -192,6 +192,21 @@ def test_killed_while_the_command_is_on_the_wire(world: World, step: str) -> Non
     hold(world, run_id, crashes=1 + asked)
 
 
+def test_what_a_probe_found_done_is_undone_although_the_worker_died_before_it_said_so(world: World) -> None:
+    slow = BAD.replace("echo probed >> effects", "echo probed >> effects; touch begun; sleep 1.5", 1)
+    run_id = world.request(world.playbook(slow)).id
+    first = world.start_worker()
+    world.wait((world.host().root / "begun").exists)
+    first.kill()
+    assert first.wait() == -signal.SIGKILL
+    killed_at(world, "ledger.resolved")
+    world.start_worker()
+    world.wait(lambda: ended(world, run_id))
+    assert world.run(run_id).state == "failed"
+    assert lines(world) == {"probed": 1, "plain": 1, "undone": 1}
+    hold(world, run_id, crashes=2)
+
+
 def test_a_worker_of_another_slot_takes_over_when_the_lease_of_the_dead_is_over(world: World) -> None:
     """On PostgreSQL another slot takes over when the lease is over; SQLite has one slot only."""
     if world.database.is_sqlite:
