@@ -1,6 +1,6 @@
 """May this be done, now, on this asset? The stored contract and asset, put before the pure clause rules."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -8,10 +8,10 @@ from zoneinfo import ZoneInfo
 from sqlalchemy.orm import Session
 
 from msp.assets.models import ConfigurationItem
-from msp.contracts import agreements
-from msp.contracts.clauses import REFUSE, BreakGlass, Decision
+from msp.contracts import agreements, ledger, terms
+from msp.contracts.clauses import ALLOW, ASK, EXPIRES_S, REFUSE, BreakGlass, Decision
 from msp.contracts.covers import Asset
-from msp.contracts.models import Client, Contract, Site
+from msp.contracts.models import Client, Contract, ContractVersion, Site
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,13 @@ def decide(
     actor: str,
     at: datetime,
     break_glass: BreakGlass | None = None,
+    prepaid: bool = True,
 ) -> Decided:
-    """Return what the client's contract in force at `at` says of an action on `item`."""
+    """Return what the client's contract in force at `at` says of an action on `item`.
+
+    prepaid: what the clauses allow is asked for when it would go beyond the client's prepaid hours; False when the
+    work has begun, because nobody stops half-way for money.
+    """
     version = agreements.version_in_force(session, item.client_id, at)
     if version is None:
         return Decided(NO_CONTRACT, None)
@@ -78,4 +83,43 @@ def decide(
         in_force=agreements.in_force(contract, client),
         break_glass=break_glass,
     )
+    if prepaid and decision.effect == ALLOW and decision.break_glass is None and action_class != "read":
+        decision = _beyond_prepaid(session, version, item, site, decision, at.astimezone(ZoneInfo(client.time_zone)))
     return Decided(decision, version.id)
+
+
+def _beyond_prepaid(
+    session: Session,
+    version: ContractVersion,
+    item: ConfigurationItem,
+    site: Site | None,
+    decision: Decision,
+    at: datetime,
+) -> Decision:
+    """Turn what is allowed into a question when the block of hours that it is taken from does not reach."""
+    line = terms.line_for(
+        agreements.terms_of(version),
+        site=site.name if site else None,
+        asset=item.name,
+        asset_class=item.kind,
+        work="remote",
+    )
+    if line is None or line.kind != "block_hours":
+        return decision
+    bought, left = ledger.balance(session, version.contract_id, at.date())
+    if not bought or left >= max(line.increment, line.minimum):
+        return decision
+    rate = line.overage_rate()
+    price = f" at {rate.per_hour} {line.currency} an hour" if rate else ""
+    price_ru = f" по {rate.per_hour} {line.currency} в час" if rate else ""
+    return replace(
+        decision,
+        effect=ASK,
+        rule="prepaid",
+        text=f"{decision.text} The prepaid hours are used up; more is billed{price}.",
+        text_ru=f"{decision.text_ru} Предоплаченные часы исчерпаны; сверх них — оплата{price_ru}.",
+        way_out="Ask the client's approver, or sell another block of hours.",
+        way_out_ru="Запросите согласование клиента или оформите новый пакет часов.",
+        approver="client_approver",
+        expires_s=EXPIRES_S,
+    )

@@ -234,7 +234,9 @@ def _refusal(session: Session, run_id: int, target: Target, now: datetime) -> st
         return None
     glass = run.decision.get("break_glass")
     broken = BreakGlass(glass["approver"], glass["reason"]) if glass else None
-    said = deciding.decide(session, item, run.action_class, actor=run.actor, at=now, break_glass=broken).decision
+    said = deciding.decide(
+        session, item, run.action_class, actor=run.actor, at=now, break_glass=broken, prepaid=False
+    ).decision
     if said.effect == ALLOW or (said.effect == ASK and run.decision["effect"] == ASK):
         return None
     return said.text
