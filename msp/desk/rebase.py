@@ -56,7 +56,7 @@ def preview(session: Session, ticket: Ticket, version: ContractVersion, now: dat
     except (Misconfigured, Conflict) as error:
         return Preview(ticket, number, None, ticket.resolution_due_at, None, False, error.what)
     promise = clock.promise_under(agreements.terms_of(version), line)
-    found = clock.clocks(promise, log, now) if promise else None
+    found = clock.clocks(promise, log, now) if promise and log else None
     return Preview(
         ticket,
         number,
