@@ -1,39 +1,20 @@
 """One seeded installation for all page tests, and browsers of every role that are already logged in."""
 
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from flask import Flask
-from flask.testing import FlaskClient
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import seed
+from clicking import Browser
 
 from msp import db
 from msp.settings import Settings
 from msp_web.app import create_app
-
-
-class Browser(FlaskClient):
-    """A client that sends the token of the page it last saw, as a browser does."""
-
-    token = ""
-
-    def open(self, *args, **kwargs):  # type: ignore[no-untyped-def]
-        answer = super().open(*args, **kwargs)
-        if answer.mimetype == "text/html" and (found := re.search(r'name="csrf-token" content="([^"]+)"', answer.text)):
-            self.token = found[1]
-        return answer
-
-    def send(self, path: str, **form: object):  # type: ignore[no-untyped-def]
-        """Post a form with the token."""
-        if not self.token:
-            self.get("/account", follow_redirects=True)
-        return self.post(path, data={"csrf_token": self.token, **form})
 
 
 @pytest.fixture(scope="session")

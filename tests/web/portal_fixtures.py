@@ -3,7 +3,7 @@
 import portal_seed
 import pytest
 import seed
-from conftest import Browser
+from clicking import Browser
 from flask import Flask
 
 from msp import db

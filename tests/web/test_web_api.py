@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from conftest import Browser
+from clicking import Browser
 from flask import Flask
 from hypothesis import HealthCheck, given
 from hypothesis import settings as how

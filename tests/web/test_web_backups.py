@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from conftest import Browser
+from clicking import Browser
 from flask import Flask
 from hypothesis import given
 from hypothesis import strategies as st

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Callable
 
-from conftest import Browser
+from clicking import Browser
 from flask import Flask
 from sqlalchemy import func, select
 

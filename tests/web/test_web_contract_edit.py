@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import seed
-from conftest import Browser
+from clicking import Browser
 from sqlalchemy import select
 
 from msp import db

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from conftest import Browser
+from clicking import Browser
 from flask import Flask
 from sqlalchemy import select
 

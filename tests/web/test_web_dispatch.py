@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from conftest import Browser
+from clicking import Browser
 from flask import Flask
 
 from msp import db

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import seed
-from conftest import Browser
+from clicking import Browser
 from flask import Flask
 
 from msp import db, evidence

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from conftest import Browser
+from clicking import Browser
 from flask import Flask
 from test_web_walk import PLAIN, address, routes
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import portal_seed
 import pytest
-from conftest import Browser
+from clicking import Browser
 from flask import Flask
 from portal_fixtures import application, ids, known, settings, things
 from sqlalchemy import select

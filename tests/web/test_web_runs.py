@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from conftest import Browser
+from clicking import Browser
 from flask import Flask
 from sqlalchemy import select
 

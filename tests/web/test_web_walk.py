@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
-from conftest import Browser
+from clicking import Browser
 from flask import Flask
 from werkzeug.routing import Rule
 

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from conftest import Browser
+from clicking import Browser
 from flask import Flask, g
 from flask_babel import refresh
 
