@@ -132,7 +132,7 @@ def refresh(session: Session, ticket: Ticket, log: Sequence[TicketEvent], now: d
     ticket.is_open = state not in OVER
     promise = promise_of(session, ticket)
     if promise is None:
-        ticket.resolved_at = None if ticket.is_open else log[-1].at
+        ticket.resolved_at, ticket.escalate_at = None if ticket.is_open else log[-1].at, None
         return None
     found = clocks(promise, log, now)
     if found.breached:
@@ -143,7 +143,17 @@ def refresh(session: Session, ticket: Ticket, log: Sequence[TicketEvent], now: d
     ticket.latest_dispatch_at = found.latest_dispatch_at
     ticket.next_wake_at = found.next_wake if ticket.is_open else None
     ticket.resolved_at = found.resolved_at
+    ticket.escalate_at = now if ticket.is_open and at_risk(found) else None
     return found
+
+
+def at_risk(found: Clocks) -> bool:
+    """Return whether somebody may have to be told: half of a target is used up, a time box, or the way is too long."""
+    return not found.paused and (
+        any(one.goal_s is not None and 2 * one.elapsed_s >= one.goal_s for one in found.running)
+        or any(use.line == found.line and use.breached for use in found.ola or ())
+        or (found.latest_dispatch_at is not None and found.as_of >= found.latest_dispatch_at)
+    )
 
 
 def folded(log: Sequence[TicketEvent]) -> tuple[str, str, str]:

@@ -17,6 +17,7 @@ class Ticket(Model):
         Index("ix_ticket_open_by_time_left", "is_open", "next_due_at"),
         Index("ix_ticket_client_open", "client_id", "is_open", "next_due_at"),
         Index("ix_ticket_next_wake", "next_wake_at"),
+        Index("ix_ticket_escalate", "escalate_at"),
         Index("ix_ticket_counters", "is_open", "client_id", "line", "breached", "assignee_id", "next_due_at"),
         UniqueConstraint("client_id", "dedup_key"),
     )
@@ -44,6 +45,7 @@ class Ticket(Model):
     next_due_at: Mapped[datetime | None]  # the nearest promise not yet kept; lists sort by it
     latest_dispatch_at: Mapped[datetime | None]
     next_wake_at: Mapped[datetime | None]  # when a clock next changes by itself: warning, breach
+    escalate_at: Mapped[datetime | None]  # when escalation next looks at it; None while nothing is at risk
     paused: Mapped[bool] = mapped_column(default=False)
     breached: Mapped[bool] = mapped_column(default=False)
     resolved_at: Mapped[datetime | None]

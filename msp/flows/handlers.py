@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from msp.desk import clock
 from msp.engine import queues, ticks
-from msp.flows import approving, driving, renewals, restores, runs
+from msp.flows import approving, driving, escalations, renewals, restores, runs
 from msp.settings import Settings, load
 
 _settings: list[Settings] = []
@@ -36,6 +36,18 @@ def restore_test(payload: dict[str, Any]) -> None:
     """Do one restore test of a plan."""
     asked_at = datetime.fromisoformat(payload["asked_at"]) if "asked_at" in payload else None
     restores.perform(settings(), int(payload["plan_id"]), payload.get("nominal"), asked_at)
+
+
+@queues.register(escalations.HANDLER, tries=4, failed=escalations.gave_up)
+def notice(payload: dict[str, Any]) -> None:
+    """Send one notice of an escalation."""
+    escalations.send(settings(), int(payload["notice_id"]))
+
+
+@ticks.on_tick("escalation", 5.0)
+def escalation(session: Session, now: datetime) -> int:
+    """Tell whoever is on duty what is at risk."""
+    return escalations.tick(session, now, settings())
 
 
 @ticks.on_tick("clocks", 1.0)

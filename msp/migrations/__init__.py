@@ -26,6 +26,7 @@ MODEL_MODULES = (
     "msp.assets.models",
     "msp.engine.models",
     "msp.desk.models",
+    "msp.desk.roster",
     "msp.remote.models",
     "msp.dispatch.models",
     "msp.backup.models",

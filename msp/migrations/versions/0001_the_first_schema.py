@@ -5,6 +5,7 @@ from alembic import op
 
 import msp.db
 
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -356,6 +357,24 @@ def upgrade() -> None:
         batch_op.create_index("ix_hour_block_drain", ["contract_id", "expires_on", "purchased_on"], unique=False)
 
     op.create_table(
+        "roster_duty",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("user_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("lines", sa.JSON(), nullable=False),
+        sa.Column("level", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("begins_at", msp.db.UtcDateTime(), nullable=False),
+        sa.Column("ends_at", msp.db.UtcDateTime(), nullable=False),
+        sa.Column("created_by", sa.Text(), nullable=False),
+        sa.CheckConstraint("begins_at < ends_at", name=op.f("ck_roster_duty_begins_before_it_ends")),
+        sa.CheckConstraint("level BETWEEN 0 AND 2", name=op.f("ck_roster_duty_known_level")),
+        sa.ForeignKeyConstraint(["user_id"], ["user.id"], name=op.f("fk_roster_duty_user_id_user")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_roster_duty")),
+    )
+    with op.batch_alter_table("roster_duty", schema=None) as batch_op:
+        batch_op.create_index("ix_roster_duty_ends", ["ends_at", "begins_at"], unique=False)
+        batch_op.create_index(batch_op.f("ix_roster_duty_user_id"), ["user_id"], unique=False)
+
+    op.create_table(
         "technician",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("user_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
@@ -505,6 +524,7 @@ def upgrade() -> None:
         sa.Column("next_due_at", msp.db.UtcDateTime(), nullable=True),
         sa.Column("latest_dispatch_at", msp.db.UtcDateTime(), nullable=True),
         sa.Column("next_wake_at", msp.db.UtcDateTime(), nullable=True),
+        sa.Column("escalate_at", msp.db.UtcDateTime(), nullable=True),
         sa.Column("paused", sa.Boolean(), nullable=False),
         sa.Column("breached", sa.Boolean(), nullable=False),
         sa.Column("resolved_at", msp.db.UtcDateTime(), nullable=True),
@@ -532,8 +552,28 @@ def upgrade() -> None:
             ["is_open", "client_id", "line", "breached", "assignee_id", "next_due_at"],
             unique=False,
         )
+        batch_op.create_index("ix_ticket_escalate", ["escalate_at"], unique=False)
         batch_op.create_index("ix_ticket_next_wake", ["next_wake_at"], unique=False)
         batch_op.create_index("ix_ticket_open_by_time_left", ["is_open", "next_due_at"], unique=False)
+
+    op.create_table(
+        "notice",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("ticket_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("user_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("level", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("why", sa.Text(), nullable=False),
+        sa.Column("sent_at", msp.db.UtcDateTime(), nullable=False),
+        sa.Column("delivered_at", msp.db.UtcDateTime(), nullable=True),
+        sa.Column("failed", sa.Text(), nullable=True),
+        sa.Column("acknowledged_at", msp.db.UtcDateTime(), nullable=True),
+        sa.ForeignKeyConstraint(["ticket_id"], ["ticket.id"], name=op.f("fk_notice_ticket_id_ticket")),
+        sa.ForeignKeyConstraint(["user_id"], ["user.id"], name=op.f("fk_notice_user_id_user")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_notice")),
+    )
+    with op.batch_alter_table("notice", schema=None) as batch_op:
+        batch_op.create_index("ix_notice_ticket_sent", ["ticket_id", "sent_at"], unique=False)
+        batch_op.create_index(batch_op.f("ix_notice_user_id"), ["user_id"], unique=False)
 
     op.create_table(
         "restore_test",
