@@ -14,7 +14,7 @@ from msp_web.unit import read_only
 
 #: Every room of pages; `views/<room>.py` holds its blueprint as `bp`, `templates/<room>/` its pages.
 ROOMS = (
-    "auth", "desk", "runs", "dispatch", "backups", "assets", "contracts", "contract_edit", "contract_clocks",
+    "auth", "desk", "runs", "dispatch", "backups", "assets", "contracts", "contract_edit", "contract_clocks", "roster",
     "billing", "calculator", "reports", "portal", "portal_tickets", "portal_contract", "portal_acts",
     "api", "admin", "evidence", "live", "health",
 )  # fmt: skip
@@ -26,6 +26,7 @@ def navigation() -> list[tuple[str, str, str, str]]:
         ("desk.queue", "list-check", gettext("My queue"), "q"),
         ("runs.index", "terminal-2", gettext("Runs"), "r"),
         ("dispatch.board", "layout-board", gettext("Dispatch board"), "b"),
+        ("roster.index", "bell", gettext("Duty roster"), "d"),
         ("backups.board", "shield-check", gettext("Proof board"), "p"),
         ("assets.index", "server", gettext("Configuration items"), "i"),
         ("contracts.index", "file-certificate", gettext("Contracts"), "c"),

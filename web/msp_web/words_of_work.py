@@ -64,7 +64,11 @@ WORDS["ticket_event"] = {
     "proof": _("restore test"),
     "merged_into": _("merged into another ticket"),
     "merged_from": _("another ticket was merged into this one"),
+    "rebased": _("judged by another version of the contract"),
+    "escalated": _("people on duty were told"),
+    "escalation_taken": _("taken by the link of a notice"),
 }
+WORDS["duty"] = {"0": _("works on tickets"), "1": _("manager"), "2": _("manager's manager")}
 WORDS["rung"] = {
     "0": _("nothing proven"),
     "1": _("repository intact"),

@@ -14,9 +14,11 @@ from werkzeug.wrappers import Response as Answer
 from msp.assets import inventory
 from msp.assets.impact import KINDS, Hit
 from msp.assets.models import ConfigurationItem, HostKey, Relationship
+from msp.clock import utc_now
 from msp.contracts.models import Client, Site
 from msp.desk.models import Ticket
 from msp.errors import Misconfigured
+from msp.flows import covering
 from msp_web import words
 from msp_web.access import actor, requires, scoped, visible
 from msp_web.unit import read_only, unit_of_work
@@ -137,6 +139,7 @@ def show(asset_id: int) -> str:
             tickets=list(session.scalars(visible(tickets, Ticket))),
             others=[one for one in items.values() if one.id != item.id],
             relationships=list(KINDS),
+            cover=covering.of(session, item, utc_now(), actor=actor().name),
         )
 
 

@@ -18,8 +18,9 @@ from msp.contracts.clauses import ACTION_CLASSES, Clause, Decision
 from msp.contracts.covers import Asset
 from msp.contracts.models import Client, Contract, ContractVersion, HourBlock, Site
 from msp.errors import Misconfigured, NotFound
+from msp.flows import renewals
 from msp_web import language
-from msp_web.access import requires, scoped, visible
+from msp_web.access import actor, requires, scoped, visible
 from msp_web.filters import money
 from msp_web.unit import read_only
 from msp_web.words import word
@@ -75,7 +76,14 @@ def index() -> str:
         for block in blocks:
             if block.expires_on is None or block.expires_on >= utc_now().date():
                 left[block.contract_id] = left.get(block.contract_id, 0) + block.balance_minutes
-        return render_template("contracts/index.html", rows=rows, left=left, today=utc_now().date())
+        granted = actor().granted
+        return render_template(
+            "contracts/index.html",
+            rows=rows,
+            left=left,
+            today=utc_now().date(),
+            ending=renewals.ending(session, utc_now(), client_ids=None if granted is None else sorted(granted)),
+        )
 
 
 def versions_of(session: Session, contract: Contract) -> list[ContractVersion]:
