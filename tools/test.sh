@@ -40,9 +40,11 @@ if [ -d /usr/lib/postgresql ]; then
 else
 	echo "NO POSTGRESQL HERE: the suite runs on SQLite alone." >&2
 fi
-pytest -q -n "${MSP_TEST_JOBS:-2}" --dist loadgroup --cov --cov-report=
+pytest -q -n "${MSP_TEST_JOBS:-2}" --dist loadgroup -m "not slow" --cov --cov-report=
 coverage combine -q --append 2>/dev/null || true
 coverage report --skip-covered --fail-under=85 | tail -40
+section "Long tests: oracles, kills, whole commands"
+pytest -q -n "${MSP_TEST_JOBS:-2}" --dist loadgroup -m slow
 
 section "Migrations leave nothing to do"
 for url in "sqlite:///$(mktemp -d)/msp.db" ${MSP_TEST_POSTGRES:+"$MSP_TEST_POSTGRES"}; do

@@ -48,6 +48,14 @@ class Stage:
 
     def __enter__(self) -> Self:
         self.hosts.__enter__()
+        try:
+            self._set_up()
+        except BaseException:
+            self.__exit__()  # nothing of a stage that did not stand may stay behind
+            raise
+        return self
+
+    def _set_up(self) -> None:
         if self.is_new:
             planted = seed.plant(self.settings)
             self.notes = {
@@ -67,7 +75,6 @@ class Stage:
         seed.put_hosts(self.settings, listening, self.hosts.key_file.read_text())
         self.start_worker()
         self.start_web()
-        return self
 
     def __exit__(self, *_: object) -> None:
         for process in (self._web, self._worker):
@@ -78,7 +85,7 @@ class Stage:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(20)
                 process.kill()
-        db.current().dispose()
+        db.use(self.settings.database_url).dispose()
         self.hosts.__exit__()
 
     @property
