@@ -76,3 +76,22 @@ def database_url(empty_database_url: str, all_models: None) -> Iterator[str]:
 def database(database_url: str) -> Database:
     """The same as `database_url`, opened."""
     return use(database_url)
+
+
+#: Words in the reason of a skip that mean a program was not there. Where all of them are promised, that is a failure.
+NOT_THERE = ("not installed", "missing", "names no server", "needs root and useradd")
+_not_there: list[str] = []
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Note tests that were left out because a program was not there."""
+    reason = report.longrepr[2] if report.skipped and isinstance(report.longrepr, tuple) else ""
+    if any(words in reason for words in NOT_THERE):
+        _not_there.append(f"{report.nodeid}: {reason}")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a run that promised every server (MSP_TEST_ALL_SERVERS) and left some out."""
+    if _not_there and os.environ.get("MSP_TEST_ALL_SERVERS"):
+        print("\nLeft out although every program should be here:\n" + "\n".join(sorted(set(_not_there))))
+        session.exitstatus = 1
