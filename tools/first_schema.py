@@ -1,5 +1,6 @@
 """Write revision 0001 anew from the models. Only until the first release; afterwards every change is a revision."""
 
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -23,6 +24,8 @@ def main() -> int:
         config.attributes["database"] = database = db.use(f"sqlite:///{folder}/empty.db")
         command.revision(config, message="The first schema", autogenerate=True, rev_id="0001")
         database.dispose()
+    for words in (["check", "--quiet", "--fix"], ["format", "--quiet"]):
+        subprocess.run([str(Path(sys.executable).with_name("ruff")), *words, str(VERSIONS)], check=True)
     return 0
 
 
