@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conformance import EngineConformance
+from engine_conformance import EngineConformance
 from sabotage import NOW, Document, by_borg, by_copy, by_restic, by_tar
 
 

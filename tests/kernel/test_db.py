@@ -8,14 +8,20 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from msp.db import Database, Model, without_password
 from msp.errors import Misconfigured
 
 
-class Sample(Model):
-    """A row of every own type, in a database of its own."""
+class Own(DeclarativeBase):
+    """A schema apart from the product's: its tables must not be looked for in an installation."""
+
+    type_annotation_map = Model.type_annotation_map
+
+
+class Sample(Own):
+    """A row of every own type."""
 
     __tablename__ = "test_sample"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -27,7 +33,7 @@ class Sample(Model):
 @pytest.fixture
 def database(tmp_path: Path) -> Database:
     database = Database(f"sqlite:///{tmp_path}/sample.db")
-    Model.metadata.create_all(database.engine, tables=[Model.metadata.tables["test_sample"]])
+    Own.metadata.create_all(database.engine)
     return database
 
 
