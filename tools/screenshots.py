@@ -55,7 +55,7 @@ PAGES: dict[str, tuple[str | None, str]] = {
     "contract": ("manager", "/contracts/1"),
     "contract-edit": ("manager", "/contracts/1/edit"),
     "contract-clocks": ("manager", "/contracts/1/clocks"),
-    "roster": ("dispatcher", "/roster/"),
+    "roster": ("dispatcher", "/roster"),
     "billing": ("manager", "/billing/"),
     "reports": ("manager", "/reports/"),
     "quote": ("manager", "/billing/quote"),
