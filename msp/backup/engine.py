@@ -1,4 +1,4 @@
-"""What a backup engine must do. Implement `BackupEngine` to add one; its suite is tests/backup/engine_conformance.py."""
+"""What a backup engine must do. Implement `BackupEngine`; its suite is tests/backup/engine_conformance.py."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
