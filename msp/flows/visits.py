@@ -1,5 +1,6 @@
 """From remote work that failed to a visit: who, with which skill and part, and by when; in the failing transaction."""
 
+import math
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -7,13 +8,16 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from msp import evidence
 from msp.assets.models import ConfigurationItem
 from msp.clock import utc_now
+from msp.contracts import agreements, entries
 from msp.desk import clock, tickets
 from msp.desk.models import Ticket
 from msp.dispatch import visits
-from msp.dispatch.models import WorkOrder
-from msp.errors import Misconfigured
+from msp.dispatch.models import Appointment, Technician, WorkOrder
+from msp.errors import Conflict, Misconfigured
+from msp.evidence import Evidence
 from msp.people.access import Actor
 from msp.remote.models import Run, RunHost, StepResult
 
@@ -81,7 +85,77 @@ def _propose(
         words.append(f"A technician must leave by {order.latest_dispatch_at:%Y-%m-%d %H:%M} UTC.")
     data = {"work_order": order.id, "appointment": appointment.id if appointment else None}
     tickets.append(session, ticket, "visit", by=by, public=True, text=" ".join(words), data=data, now=now)
+    line = clock.line_of(session, ticket)
+    if line is not None and line.policy.get("onsite_minutes") and order.created_at == now:
+        tickets.append(session, ticket, "onsite_requested", by=by, data={"work_order": order.id}, now=now)
     return order
+
+
+def carry_on(
+    session: Session, appointment_id: int, state: str, *, by: str, now: datetime, expected_version: int
+) -> Appointment:
+    """Carry a visit on (see dispatch.visits.advance): its ticket hears of it, arrival meets the on-site clock, and a
+    visit that is done proposes its bill line with the time on site."""
+    visit = visits.advance(session, appointment_id, state, by=by, now=now, expected_version=expected_version)
+    order = session.get_one(WorkOrder, visit.work_order_id)
+    if order.ticket_id is None:
+        return visit
+    who = session.get_one(Technician, visit.technician_id).name
+    ticket = tickets.get(session, order.ticket_id, lock=True)
+    data = {"work_order": order.id, "appointment": visit.id, "state": state}
+    if state == "working":
+        said = f"{who} has arrived."
+        tickets.append(session, ticket, "arrived", by=by, public=True, text=said, data=data, now=now)
+        return visit
+    said = {"on_the_way": f"{who} is on the way.", "done": f"{who} has done the work.", "cancelled": "Cancelled."}[
+        state
+    ]
+    tickets.append(session, ticket, "visit", by=by, public=True, text=said, data=data, now=now)
+    if state == "done":
+        _bill(session, order, visit, ticket, now)
+    return visit
+
+
+def _bill(session: Session, order: WorkOrder, visit: Appointment, ticket: Ticket, now: datetime) -> None:
+    """Propose the line for the time on site; a contract without a line for it bills nothing, and that is recorded."""
+    arrivals = (
+        entry.at
+        for entry in reversed(tickets.log_of(session, ticket.id))
+        if entry.kind == "arrived" and entry.data.get("appointment") == visit.id
+    )
+    begun = next(arrivals, min(visit.starts_at, now))
+    subject = ("work_order", str(order.id))
+    proof = session.scalar(
+        select(Evidence.id)
+        .where(Evidence.subject_kind == subject[0], Evidence.subject_id == subject[1])
+        .order_by(Evidence.id.desc())
+        .limit(1)
+    )
+    item = session.get(ConfigurationItem, ticket.asset_id) if ticket.asset_id else None
+    worked = entries.Worked(
+        client_id=order.client_id,
+        begun_at=begun,
+        minutes=max(1, math.ceil((now - begun).total_seconds() / 60)),
+        ticket_id=ticket.id,
+        appointment_id=visit.id,
+        evidence_id=proof,
+        site=agreements.site_name(session, order.site_id),
+        asset=item.name if item else None,
+        asset_class=item.kind if item else None,
+        work="onsite",
+    )
+    try:
+        entries.propose_entry(session, worked, now=now)
+    except (Misconfigured, Conflict) as error:
+        evidence.record(
+            session,
+            "billing.not_proposed",
+            actor="worker",
+            subject=("appointment", visit.id),
+            client_id=order.client_id,
+            data={"why": error.what},
+            at=now,
+        )
 
 
 def skills_for(items: Sequence[ConfigurationItem]) -> dict[str, int]:

@@ -192,7 +192,7 @@ def advance(work_order_id: int, visit_id: int) -> ResponseReturnValue:
         if not (may(actor(), "visit.work", order.client_id) or may(actor(), "dispatch.plan", order.client_id)):
             raise Refused("Your role does not allow this.", advice="Ask the dispatcher.")
         version = number_of(form.get("version")) or 0
-        visits.advance(session, visit_id, form.get("to", ""), by=actor().name, now=utc_now(), expected_version=version)
+        flows.carry_on(session, visit_id, form.get("to", ""), by=actor().name, now=utc_now(), expected_version=version)
 
     return acted(work_order_id, act, gettext("Recorded."))
 
