@@ -1,6 +1,5 @@
 """What follows when a run has ended: one transaction for run, ticket, bill, visit and evidence."""
 
-import math
 from collections import Counter
 from datetime import datetime
 
@@ -15,8 +14,7 @@ from msp.desk import tickets
 from msp.engine import claims, crashpoints
 from msp.engine.claims import ClaimKey
 from msp.engine.models import EffectClaim
-from msp.errors import Conflict, Misconfigured
-from msp.flows import visits
+from msp.flows import visits, worked
 from msp.remote import catalogue
 from msp.remote.models import Run, RunHost, StepResult
 from msp.remote.outcome import Outcome, run_state
@@ -158,10 +156,10 @@ def _bill(session: Session, run: Run, hosts: list[RunHost], proof: evidence.Evid
         return
     started = run.started_at or run.requested_at
     item = session.get(ConfigurationItem, hosts[0].asset_id) if hosts[0].asset_id else None
-    worked = entries.Worked(
+    work = entries.Worked(
         client_id=run.client_id or 0,
         begun_at=started,
-        minutes=max(1, math.ceil((now - started).total_seconds() / 60)),
+        minutes=worked.minutes_between(started, now),
         ticket_id=run.ticket_id,
         run_id=run.id,
         evidence_id=proof.id,
@@ -170,15 +168,4 @@ def _bill(session: Session, run: Run, hosts: list[RunHost], proof: evidence.Evid
         asset_class=item.kind if item else None,
         work="remote",
     )
-    try:
-        entries.propose_entry(session, worked, now=now)
-    except (Misconfigured, Conflict) as error:
-        evidence.record(
-            session,
-            "billing.not_proposed",
-            actor="worker",
-            subject=("run", run.id),
-            client_id=run.client_id,
-            data={"why": error.what},
-            at=now,
-        )
+    worked.propose(session, work, subject=("run", run.id), now=now)

@@ -1,6 +1,5 @@
 """From remote work that failed to a visit: who, with which skill and part, and by when; in the failing transaction."""
 
-import math
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -8,7 +7,6 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from msp import evidence
 from msp.assets.models import ConfigurationItem
 from msp.clock import utc_now
 from msp.contracts import agreements, entries
@@ -16,8 +14,9 @@ from msp.desk import clock, tickets
 from msp.desk.models import Ticket
 from msp.dispatch import visits
 from msp.dispatch.models import Appointment, Technician, WorkOrder
-from msp.errors import Conflict, Misconfigured
+from msp.errors import Misconfigured
 from msp.evidence import Evidence
+from msp.flows import worked
 from msp.people.access import Actor
 from msp.remote.models import Run, RunHost, StepResult
 
@@ -132,10 +131,10 @@ def _bill(session: Session, order: WorkOrder, visit: Appointment, ticket: Ticket
         .limit(1)
     )
     item = session.get(ConfigurationItem, ticket.asset_id) if ticket.asset_id else None
-    worked = entries.Worked(
+    work = entries.Worked(
         client_id=order.client_id,
         begun_at=begun,
-        minutes=max(1, math.ceil((now - begun).total_seconds() / 60)),
+        minutes=worked.minutes_between(begun, now),
         ticket_id=ticket.id,
         appointment_id=visit.id,
         evidence_id=proof,
@@ -144,18 +143,7 @@ def _bill(session: Session, order: WorkOrder, visit: Appointment, ticket: Ticket
         asset_class=item.kind if item else None,
         work="onsite",
     )
-    try:
-        entries.propose_entry(session, worked, now=now)
-    except (Misconfigured, Conflict) as error:
-        evidence.record(
-            session,
-            "billing.not_proposed",
-            actor="worker",
-            subject=("appointment", visit.id),
-            client_id=order.client_id,
-            data={"why": error.what},
-            at=now,
-        )
+    worked.propose(session, work, subject=("appointment", visit.id), now=now)
 
 
 def skills_for(items: Sequence[ConfigurationItem]) -> dict[str, int]:
