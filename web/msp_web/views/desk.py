@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from flask import Blueprint, Response, flash, redirect, render_template, request, url_for
@@ -22,7 +22,7 @@ from msp.desk.models import Ticket, TicketEvent
 from msp.errors import Conflict, Misconfigured, MspError, NotFound
 from msp.flows import attention
 from msp.people.models import User
-from msp_web import playbooks, reckoning, ticket_page, words_of_work
+from msp_web import keyset, playbooks, reckoning, ticket_page, words_of_work
 from msp_web.access import actor, requires, scoped, visible
 from msp_web.ticket_page import newest
 from msp_web.unit import read_only, unit_of_work
@@ -77,18 +77,6 @@ def asked() -> queue.Filter:
     )
 
 
-def key_of(text: str) -> tuple[datetime | None, int] | None:
-    """Return the place in the list at which an address goes on; None for the start or for nonsense."""
-    due, _, ident = text.rpartition("~")
-    number = number_of(ident)
-    if number is None:
-        return None
-    try:
-        return (datetime.fromisoformat(due).astimezone(UTC) if due else None), number
-    except ValueError:
-        return None
-
-
 def listed(session: Session, limit: int, after: tuple[datetime | None, int] | None = None) -> list[queue.Row]:
     """Return the rows that the address asks for, by time left."""
     soon = request.args.get("view") == "soon"
@@ -122,13 +110,13 @@ def staff(session: Session) -> list[User]:
 def by_time_left() -> str:
     """Show the queue: what is at risk first."""
     with read_only() as session:
-        rows = listed(session, PAGE + 1, key_of(request.args.get("after", "")))
+        rows = listed(session, PAGE + 1, keyset.read(request.args.get("after", "")))
         last = rows[PAGE - 1] if len(rows) > PAGE else None
         rows = rows[:PAGE]
         return render_template(
             "desk/index.html",
             rows=rows,
-            after=f"{last.next_due_at.isoformat() if last.next_due_at else ''}~{last.id}" if last else None,
+            after=keyset.write(last.next_due_at, last.id) if last else None,
             clocks=standings(session, rows),
             figures=attention.of(session, granted(), user_id=actor().user_id),
             clients=clients_of(session),
