@@ -13,8 +13,20 @@ from typing import Any
 
 from msp.errors import Misconfigured
 from msp.remote import render
-from msp.remote.playbook_steps import NEEDS_TRANSPORT, Action, Assert, File, Http, Package, Service, Step, WaitFor
+from msp.remote.playbook_part import Special
+from msp.remote.playbook_steps import (
+    NEEDS_TRANSPORT,
+    Action,
+    Assert,
+    File,
+    Http,
+    Package,
+    Service,
+    Step,
+    WaitFor,
+)
 from msp.remote.render import Script
+from msp.remote.transport import Work
 from msp.secret import Secret
 
 LARGEST_FILE = 32 * 1024 * 1024  # bytes that one file step may carry
@@ -36,7 +48,7 @@ class Question:
     message: str
 
 
-Act = Script | Condition | Question
+Act = Script | Condition | Question | Work
 
 _FILE = {
     "probe": """p={{ path }}
@@ -192,6 +204,8 @@ class Acts:
 
     def _act(self, action: Action) -> Act:
         act = action.act
+        if isinstance(act, Special):
+            return act.work(self._field, self._folder, self._what)
         if action.kind in NEEDS_TRANSPORT:
             way = NEEDS_TRANSPORT[action.kind]
             raise Misconfigured(

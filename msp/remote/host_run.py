@@ -42,7 +42,7 @@ class HostRun:
             if (shut := self._around.window(self.target)) is not None:
                 return Outcome("refused", detail=shut)
             try:
-                await self.line.shell()
+                await self.line.open()
             except (CannotOpen, NotAdmitted) as error:
                 self.tell(Key(self.position, 0, "connect"), "connect", error.outcome, "", started)
                 return error.outcome

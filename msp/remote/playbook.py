@@ -13,7 +13,8 @@ from pydantic import Field, ValidationError, field_validator
 
 from msp.remote import render
 from msp.remote.parameters import IDENTIFIER, RESERVED, Parameter
-from msp.remote.playbook_steps import NOT_BUILT, READ_ONLY, SELF_PROVING, Action, Duration, Part, Step
+from msp.remote.playbook_part import Duration, Part
+from msp.remote.playbook_steps import NOT_BUILT, READ_ONLY, SELF_PROVING, Action, Step
 from msp.remote.yaml_source import Fault, Faulty, Path, Source, read
 
 ActionClass = Literal["read", "change", "disruptive", "access"]

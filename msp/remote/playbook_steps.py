@@ -1,39 +1,13 @@
 """What a step of a playbook may say. The pydantic models are the language: checking, editors and docs read them."""
 
-import re
 from datetime import timedelta
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import Field, model_validator
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
-_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def duration(given: Any) -> timedelta:
-    """Return 30, "30s", "5m", "2h" or "500ms" as a duration; a bare number is seconds."""
-    if isinstance(given, timedelta):
-        return given
-    found = None if isinstance(given, bool) else _DURATION.fullmatch(str(given).strip())
-    if not found:
-        raise ValueError("must be a duration such as 30s, 5m or 2h")
-    seconds = float(found[1]) * _UNITS[found[2] or "s"]
-    if not 0 < seconds <= 7 * 86400:
-        raise ValueError("must be more than zero and at most 7 days")
-    return timedelta(seconds=seconds)
-
-
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(duration),
-    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^\d+(\.\d+)?\s*(ms|s|m|h|d)?$"}]}),
-]
-
-
-class Part(BaseModel):
-    """Base of every part of a playbook: an unknown key is an error, and nothing changes once it is read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+from msp.remote.network.part import Network
+from msp.remote.playbook_part import Duration, Part
+from msp.remote.screen.part import Screen
 
 
 class Script(Part):
@@ -152,20 +126,6 @@ class Reboot(Part):
 
     wait: Duration = timedelta(minutes=5)
     message: str = ""
-
-
-class Network(Part):
-    """Commands of a router or switch: `show`, or `config` lines with the difference as evidence."""
-
-    show: tuple[str, ...] = ()
-    config: tuple[str, ...] = ()
-    save: bool = False
-
-
-class Screen(Part):
-    """Acts on a remote screen, in order: capture, type, press, click, expect_image, expect_text."""
-
-    acts: tuple[dict[str, Any], ...] = Field(min_length=1)
 
 
 #: Kinds that prove by themselves what they did, so that a step needs no `check`.

@@ -21,7 +21,7 @@ from msp.remote.outcome import OK, Outcome
 from msp.remote.plan import Plan, PlannedStep
 from msp.remote.render import Script
 from msp.remote.target import Target
-from msp.remote.transport import CannotOpen, NotAdmitted, Output, Shell, Transport
+from msp.remote.transport import CannotOpen, NotAdmitted, Output, Performer, Shell, Transport
 
 #: Is a process marked with the token still alive? Exit status 0 yes, 1 no. Our own shell holds the word only in two.
 ALIVE = """t=%s
@@ -56,19 +56,35 @@ class Line:
     def __init__(self, around: Around, target: Target) -> None:
         self._around, self._target = around, target
         self._stack = AsyncExitStack()
-        self._shell: Shell | None = None
+        self._opened: Shell | Performer | None = None
 
-    async def shell(self) -> Shell:
-        """Return the open shell; raises CannotOpen or NotAdmitted."""
-        if self._shell is None:
+    async def open(self) -> Shell | Performer:
+        """Return what is open, opening it if need be; raises CannotOpen or NotAdmitted."""
+        if self._opened is None:
             transport = self._around.transport(self._target.transport)
             limit = self._around.plan.playbook.limits.connect
-            self._shell = await self._stack.enter_async_context(transport.open(self._target, timeout=limit))
-        return self._shell
+            self._opened = await self._stack.enter_async_context(transport.open(self._target, timeout=limit))
+        return self._opened
+
+    async def shell(self) -> Shell:
+        """Return the open shell; raises Misconfigured where the way in has none."""
+        opened = await self.open()
+        if not isinstance(opened, Shell):
+            what = f"{self._target.name} is reached by {self._target.transport}, which runs no scripts."
+            raise Misconfigured(what, advice="Use the steps made for it, or reach the host by SSH or WinRM.")
+        return opened
+
+    async def performer(self) -> Performer:
+        """Return what is open for acts that are no scripts; raises Misconfigured where there are only shells."""
+        opened = await self.open()
+        if not isinstance(opened, Performer):
+            what = f"{self._target.name} is reached by {self._target.transport}, which only runs scripts."
+            raise Misconfigured(what, advice="Steps of kinds network and screen need a host reached that way.")
+        return opened
 
     async def drop(self) -> None:
         """Close; the next command opens anew."""
-        self._shell = None
+        self._opened = None
         await self._stack.aclose()
         self._stack = AsyncExitStack()
 
@@ -205,7 +221,7 @@ class StepRun:
         if act is None:
             return None
         output = await self._perform(act)
-        rendered = act.text if isinstance(act, Script) else ""
+        rendered = _shown(act)
         outcome = output.outcome
         if outcome.ok:
             self._tell("probe", replace(outcome, detail="Needed."), started, rendered=rendered, output=output)
@@ -229,7 +245,7 @@ class StepRun:
 
     def _would(self, started: datetime) -> Outcome:
         act = self._act("do")
-        rendered = act.text if isinstance(act, Script) else ""
+        rendered = _shown(act) if act else ""
         what = "Would only look." if self._planned.reads else "Would change something."
         outcome = Outcome("skipped", detail=f"Dry run. {what}")
         self._tell("do", outcome, started, rendered=rendered)
@@ -253,9 +269,9 @@ class StepRun:
         act = self._act("do")
         if act is None:
             return OK
-        rendered = act.text if isinstance(act, Script) else ""
-        claimed = not planned.reads and isinstance(act, Script)
-        if claimed and isinstance(act, Script):
+        rendered = _shown(act)
+        claimed = not planned.reads and not isinstance(act, Condition | Question)
+        if claimed:
             verdict = await self._around.books.claim(key)
             if verdict == "in_doubt":
                 doubt = await self._doubt(key)
@@ -266,7 +282,8 @@ class StepRun:
             if verdict == "finished":
                 self._course.done(planned)
                 return OK
-            act = _marked(act, self._around.books.token(key))
+            if isinstance(act, Script):
+                act = _marked(act, self._around.books.token(key))
             self._course.done(planned)
         self._host.sent = claimed
         try:
@@ -307,7 +324,7 @@ class StepRun:
         if act is None:
             return OK
         output = await self._perform(act)
-        rendered = act.text if isinstance(act, Script) else ""
+        rendered = _shown(act)
         self._tell("check", output.outcome, started, attempt=attempt, rendered=rendered, output=output)
         if output.outcome.ok:
             return OK
@@ -342,7 +359,7 @@ class StepRun:
             outcome = Outcome("failed", detail=error.what)
             self._tell("undo", outcome, started)
             return outcome
-        rendered = act.text if isinstance(act, Script) else ""
+        rendered = _shown(act)
         self._tell("undo", output.outcome, started, rendered=rendered, output=output)
         return output.outcome
 
@@ -364,9 +381,12 @@ class StepRun:
         if isinstance(act, Question):
             refusal = self._around.approved(self._host.target, self._planned, act)
             return Output(Outcome("refused", detail=refusal) if refusal else OK)
-        shell = await self._line.shell()
-        idle = self._around.plan.playbook.limits.idle
-        output = await shell.run(act.text, timeout=self._left(), stdin=act.stdin, idle=idle)
+        if isinstance(act, Script):
+            shell = await self._line.shell()
+            idle = self._around.plan.playbook.limits.idle
+            output = await shell.run(act.text, timeout=self._left(), stdin=act.stdin, idle=idle)
+        else:
+            output = await (await self._line.performer()).perform(act, timeout=self._left())
         if output.outcome.kind == "lost":
             await self._line.drop()
         return output
@@ -384,6 +404,11 @@ class StepRun:
                 "ok": output.outcome.ok,
                 "outcome": output.outcome.kind,
             }
+
+
+def _shown(act: Act) -> str:
+    """Return what may be stored of an act; conditions and questions have nothing to show."""
+    return "" if isinstance(act, (Condition, Question)) else act.text
 
 
 def _marked(script: Script, token: str) -> Script:

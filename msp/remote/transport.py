@@ -2,13 +2,22 @@
 
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Protocol
+from datetime import datetime, timedelta
+from typing import Protocol, runtime_checkable
 
 from msp.errors import Refused, Unreachable
 from msp.remote.outcome import Outcome
 from msp.remote.output import NOTHING, Captured
 from msp.remote.target import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What a screen showed: evidence of a screen step. `png` is at most a few hundred kilobytes."""
+
+    name: str
+    png: bytes
+    taken_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +27,7 @@ class Output:
     outcome: Outcome
     out: Captured = NOTHING
     err: Captured = NOTHING
+    pictures: tuple[Picture, ...] = ()
 
     @property
     def status(self) -> int | None:
@@ -49,6 +59,7 @@ class NotAdmitted(Refused):
         self.outcome = outcome
 
 
+@runtime_checkable
 class Shell(Protocol):
     """An open way to run scripts. POSIX sh is assumed unless a script names its interpreter in a #! line."""
 
@@ -62,10 +73,25 @@ class Shell(Protocol):
         """
 
 
+class Work(Protocol):
+    """An act that is no script: lines for a router, or acts on a screen. `text` may be stored and shown."""
+
+    @property
+    def text(self) -> str: ...
+
+
+@runtime_checkable
+class Performer(Protocol):
+    """What opens instead of a shell where there is none: a router's command line, or a screen."""
+
+    async def perform(self, work: Work, *, timeout: timedelta) -> Output:
+        """Do `work` and return how it ended; as honest as Shell.run about what is unknown."""
+
+
 class Transport(Protocol):
     """A way in. One object serves a whole run; connections are per host."""
 
-    def open(self, target: Target, *, timeout: timedelta = ...) -> AbstractAsyncContextManager[Shell]:
+    def open(self, target: Target, *, timeout: timedelta = ...) -> AbstractAsyncContextManager[Shell | Performer]:
         """Connect within `timeout`, or raise CannotOpen (may be retried) or NotAdmitted (must not be)."""
 
     async def close(self) -> None:

@@ -11,7 +11,7 @@ from msp.cli.playbook import BEGINNING
 from msp.errors import Misconfigured
 from msp.remote import parameters, playbook
 from msp.remote.parameters import Parameter
-from msp.remote.playbook_steps import duration
+from msp.remote.playbook_part import duration
 from msp.remote.yaml_source import Faulty, read
 
 HEAD = "name: t\nversion: 1.10\nsummary: s\naction_class: change\n"

@@ -1,0 +1,1 @@
+"""Routers and switches: their command line as a way in, and what a step may ask of it."""

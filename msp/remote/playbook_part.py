@@ -1,0 +1,51 @@
+"""What every part of a playbook is made of: strict models, and durations as people write them."""
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Protocol, runtime_checkable
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
+
+from msp.remote.transport import Work
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def duration(given: Any) -> timedelta:
+    """Return 30, "30s", "5m", "2h" or "500ms" as a duration; a bare number is seconds."""
+    if isinstance(given, timedelta):
+        return given
+    found = None if isinstance(given, bool) else _DURATION.fullmatch(str(given).strip())
+    if not found:
+        raise ValueError("must be a duration such as 30s, 5m or 2h")
+    seconds = float(found[1]) * _UNITS[found[2] or "s"]
+    if not 0 < seconds <= 7 * 86400:
+        raise ValueError("must be more than zero and at most 7 days")
+    return timedelta(seconds=seconds)
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(duration),
+    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^\d+(\.\d+)?\s*(ms|s|m|h|d)?$"}]}),
+]
+
+
+class Part(BaseModel):
+    """Base of every part of a playbook: an unknown key is an error, and nothing changes once it is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+@runtime_checkable
+class Special(Protocol):
+    """A part that is done by other means than a script, and knows itself how to be filled in."""
+
+    def work(self, fill: Callable[[str], Any], folder: Path | None, what: str) -> Work:
+        """Return what to perform. fill: a template's text, or a Secret if a secret stands in it.
+
+        folder: of the playbook, for files beside it. what: the step, for sentences. Raises Misconfigured.
+        """
