@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import ROUND_DOWN, Decimal
+from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 
 FIRST_LINE = "L1"
 #: How a promise ended: kept, late, still running, not promised, or out of the count (cancelled, merged).
@@ -53,6 +53,7 @@ class Handled:
     messages: int  # of the client after opening
     minutes: int  # worked in the period, as entered for billing
     is_open: bool
+    stars: int | None = None  # 1 to 5, the client's last rating
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,8 @@ class UpperLine:
     solved: int
     per_ticket: timedelta | None  # median
     minutes: int
+    rating: Decimal | None = None  # mean stars of the tickets solved here that were rated
+    rated: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +166,10 @@ def upper_lines(rows: Sequence[Handled], start: datetime, end: datetime) -> list
     for row, stay in _left(rows, start, end):
         if stay.line != FIRST_LINE:
             lines.setdefault(stay.line, []).append((row, stay))
+    ratings = {
+        line: [row.stars for row, stay in found if stay.solved and row.stars is not None]
+        for line, found in lines.items()
+    }
     return [
         UpperLine(
             line=line,
@@ -170,6 +177,8 @@ def upper_lines(rows: Sequence[Handled], start: datetime, end: datetime) -> list
             solved=sum(stay.solved for _, stay in found),
             per_ticket=median([stay.lasted for _, stay in found]),
             minutes=sum(row.minutes for row in {row.ticket: row for row, _ in found}.values()),
+            rating=mean(ratings[line]),
+            rated=len(ratings[line]),
         )
         for line, found in sorted(lines.items())
     ]
@@ -191,6 +200,11 @@ def workload(rows: Sequence[Handled], start: datetime, end: datetime) -> list[Lo
         for name, still, solved, minutes, promises in found
     ]
     return sorted(loads, key=lambda load: (-load.share, load.technician or ""))
+
+
+def mean(stars: Sequence[int]) -> Decimal | None:
+    """Return the mean to a tenth, half up; None of none."""
+    return (Decimal(sum(stars)) / len(stars)).quantize(Decimal("0.1"), ROUND_HALF_UP) if stars else None
 
 
 def median(spans: Sequence[timedelta]) -> timedelta | None:

@@ -115,6 +115,7 @@ def _judged(
         messages=sum(entry.kind == "customer_message" for entry in log),
         minutes=minutes,
         is_open=state not in OVER,
+        stars=next((int(entry.data["stars"]) for entry in reversed(log) if entry.kind == "rated"), None),
     )
 
 

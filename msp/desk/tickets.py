@@ -223,6 +223,21 @@ def client_message(session: Session, ticket_id: int, text: str, *, by: str, now:
     return entry
 
 
+def rate(
+    session: Session, ticket_id: int, stars: int, *, by: str, text: str = "", now: datetime | None = None
+) -> TicketEvent:
+    """Record what the client thinks of the work, from 1 to 5 stars; a later opinion replaces an earlier one.
+
+    Raises Misconfigured for another number, Conflict for a ticket that is not solved.
+    """
+    if not 1 <= stars <= 5:
+        raise Misconfigured(f"A rating of {stars} stars cannot be.", advice="Choose one to five.")
+    ticket = get(session, ticket_id, lock=True)
+    if ticket.state not in ("resolved", "closed"):
+        raise Conflict(f"Ticket {ticket.id} is {ticket.state}.", advice="Rate it once it is solved.")
+    return append(session, ticket, "rated", by=by, public=True, text=text, data={"stars": stars}, now=now)
+
+
 def _writable(session: Session, ticket_id: int, text: str) -> Ticket:
     ticket = get(session, ticket_id, lock=True)
     if not text.strip():

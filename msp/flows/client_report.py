@@ -42,6 +42,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "upper_lines": ("Upper lines", "Вторая линия и выше"),
     "line": ("Line", "Линия"),
     "per_ticket": ("Time per ticket, median", "Время на заявку, медиана"),
+    "rating": ("Rating", "Оценка"),
     "workload": ("Workload", "Загрузка"),
     "technician": ("Technician", "Инженер"),
     "open": ("Open", "Открыто"),
@@ -153,9 +154,12 @@ def tables(report: ClientReport) -> list[tuple[str, list[list[str]]]]:
     cells += [report.spent(first.reaction), report.spent(first.handling)]
     found.append((word("first_line"), [[word(name) for name in figures], cells]))
     if report.upper:
-        heads = [word(name) for name in ("line", "handled", "solved", "per_ticket", "worked")]
+        heads = [word(name) for name in ("line", "handled", "solved", "per_ticket", "worked", "rating")]
         lines = [
-            [one.line, f"{one.handled}", f"{one.solved}", report.spent(one.per_ticket), f"{one.minutes}"]
+            [
+                *(one.line, f"{one.handled}", f"{one.solved}", report.spent(one.per_ticket), f"{one.minutes}"),
+                f"{one.rating} ({one.rated})" if one.rating is not None else "–",
+            ]
             for one in report.upper
         ]
         found.append((word("upper_lines"), [heads, *lines]))

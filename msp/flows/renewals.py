@@ -1,4 +1,7 @@
-"""What ends soon and is not followed by anything: contracts and blocks of hours, and what loses cover with them."""
+"""What ends soon and is not followed by anything: contracts and blocks of hours, and what loses cover with them.
+
+A block that is nearly used up is told of at 80 and at 95 %.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from msp.assets.models import ConfigurationItem
 from msp.backup.models import BackupPlan
+from msp.contracts import block, ledger
 from msp.contracts.change import local_day
 from msp.contracts.models import Client, Contract, HourBlock
 from msp.desk import tickets
@@ -73,28 +77,49 @@ def ending(
 
 def tell(session: Session, now: datetime) -> int:
     """Open a ticket for the account manager about everything that ends soon, once for ever; return how many."""
-    opened = 0
-    for one in ending(session, now):
-        known = select(Ticket.id).where(Ticket.client_id == one.client.id, Ticket.dedup_key == one.key)
-        if session.scalar(known) is not None:
-            continue  # also one that was closed: who closed it knows
-        first, *rest = one.sentences()
-        opening = tickets.Opening(
-            client_id=one.client.id,
-            subject=first,
-            priority="P3",
-            kind="request",
-            channel="monitoring",
-            text="\n".join(rest),
-            dedup_key=one.key,
-            nearest=True,
-        )
-        ticket = tickets.open_ticket(session, opening, by=ACTOR, now=now)
-        manager = manager_of(session, one.client.id)
-        if manager is not None:
-            tickets.assign(session, ticket.id, manager, by=ACTOR, now=now)
-        opened += 1
-    return opened
+    told = [_told(session, one.client.id, one.key, one.sentences(), now) for one in ending(session, now)]
+    return sum([*told, *(_told(session, *one, now) for one in _used(session, now))])
+
+
+def _told(session: Session, client_id: int, key: str, sentences: Sequence[str], now: datetime) -> bool:
+    """Open the ticket of a key unless there ever was one: also one that was closed, for who closed it knows."""
+    known = select(Ticket.id).where(Ticket.client_id == client_id, Ticket.dedup_key == key)
+    if session.scalar(known) is not None:
+        return False
+    first, *rest = sentences
+    opening = tickets.Opening(
+        client_id=client_id,
+        subject=first,
+        priority="P3",
+        kind="request",
+        channel="monitoring",
+        text="\n".join(rest),
+        dedup_key=key,
+        nearest=True,
+    )
+    ticket = tickets.open_ticket(session, opening, by=ACTOR, now=now)
+    manager = manager_of(session, client_id)
+    if manager is not None:
+        tickets.assign(session, ticket.id, manager, by=ACTOR, now=now)
+    return True
+
+
+def _used(session: Session, now: datetime) -> Iterator[tuple[int, str, list[str]]]:
+    """Yield (client, key, sentences) of prepaid hours that are nearly used up; the highest level reached counts."""
+    query = (
+        select(Contract, Client)
+        .join(Client, Client.id == Contract.client_id)
+        .where(Contract.id.in_(select(HourBlock.contract_id).where(HourBlock.balance_minutes < HourBlock.minutes)))
+        .order_by(Contract.id)
+    )
+    for contract, client in session.execute(query):
+        bought, left = ledger.balance(session, contract.id, local_day(now, ZoneInfo(client.time_zone)))
+        levels = block.warnings_crossed(bought, bought, left)
+        if levels:
+            spare = f"{left // 60} h {left % 60} min are left of {bought // 60} h {bought % 60} min"
+            first = f"{max(levels)} % of the prepaid hours of contract {contract.reference} are used: {spare}."
+            key = f"used:contract:{contract.id}:{bought}:{max(levels)}"
+            yield client.id, key, [first, "Work beyond them is charged as overage. Agree on a new block in time."]
 
 
 def manager_of(session: Session, client_id: int) -> User | None:
@@ -143,17 +168,17 @@ def _blocks(session: Session, now: datetime, within: timedelta, client_ids: Sequ
         .where(HourBlock.balance_minutes > 0, HourBlock.expires_on.is_not(None))
         .where(HourBlock.expires_on >= now.date() - timedelta(days=1))
     )
-    for block, contract, client in session.execute(_of(query, Contract, client_ids)):
+    for prepaid, contract, client in session.execute(_of(query, Contract, client_ids)):
         today = local_day(now, ZoneInfo(client.time_zone))
-        if today <= block.expires_on <= today + within:
+        if today <= prepaid.expires_on <= today + within:
             yield Ending(
                 kind="block",
                 contract=contract,
                 client=client,
-                ends_on=block.expires_on,
-                days=(block.expires_on - today).days,
-                key=f"ends:block:{block.id}:{block.expires_on}",
-                minutes=block.balance_minutes,
+                ends_on=prepaid.expires_on,
+                days=(prepaid.expires_on - today).days,
+                key=f"ends:block:{prepaid.id}:{prepaid.expires_on}",
+                minutes=prepaid.balance_minutes,
             )
 
 

@@ -4,6 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy.orm import Session
@@ -13,6 +14,7 @@ from msp.contracts.models import Client
 from msp.db import Database
 from msp.desk import attainment, handled, tickets
 from msp.desk.attainment import KEPT, LATE, NONE, Handled, Judgement, Kept, Stay
+from msp.errors import Conflict, Misconfigured
 from msp.people import users
 
 MARCH, APRIL, MAY = (datetime(2026, month, 1, tzinfo=UTC) for month in (3, 4, 5))
@@ -73,6 +75,12 @@ def test_first_line_and_upper_lines_are_told_apart(database: Database) -> None:
         tickets.move(session, number, "waiting_client", by="x", now=at + timedelta(minutes=30))
         tickets.move(session, number, "open", by="x", now=at + timedelta(minutes=90))
         tickets.move(session, number, "resolved", by="x", now=at + timedelta(minutes=100))
+        with pytest.raises(Conflict, match="is open"):
+            tickets.rate(session, opened(session, client, APRIL, replied=None, solved=None), 5, by="c", now=APRIL)
+        with pytest.raises(Misconfigured, match="6 stars"):
+            tickets.rate(session, number, 6, by="c", now=at)
+        tickets.rate(session, number, 2, by="c", now=at + timedelta(minutes=101))
+        tickets.rate(session, number, 4, by="c", now=at + timedelta(minutes=102))  # on second thoughts
         rows = handled.read(session, MARCH, APRIL, MAY)
     first = attainment.first_line(rows, MARCH, APRIL)
     assert (first.handled, first.solved, first.first_contact) == (2, 1, 1)
@@ -80,6 +88,7 @@ def test_first_line_and_upper_lines_are_told_apart(database: Database) -> None:
     assert first.handling == timedelta(minutes=55)
     (upper,) = attainment.upper_lines(rows, MARCH, APRIL)
     assert (upper.line, upper.handled, upper.per_ticket) == ("L2", 1, timedelta(minutes=40))  # the client waited 60
+    assert (upper.rating, upper.rated) == (Decimal("4.0"), 1)
     loads = {load.technician: load for load in attainment.workload(rows, MARCH, APRIL)}
     assert loads["Anna"].solved == 1
     assert sum(load.share for load in loads.values()) == 100

@@ -117,6 +117,25 @@ def test_a_block_with_minutes_left_is_told_before_it_expires(database: Database)
         assert "1 h 30 min left" in found.sentences()[0]
 
 
+def test_prepaid_hours_nearly_used_up_are_told_at_eighty_and_at_ninety_five_percent(database: Database) -> None:
+    with database.begin() as session:
+        client = client_of(session, None)
+        contract = agreements.contract_by_reference(session, "C-alfa")
+        prepaid = HourBlock(
+            contract_id=contract.id, purchased_on=date(2026, 1, 1), minutes=600, balance_minutes=121
+        )  # fmt: skip
+        session.add(prepaid)
+        session.flush()
+        said = []
+        for left in (121, 120, 90, 30, 0):
+            prepaid.balance_minutes = left
+            session.flush()
+            said.append((renewals.tell(session, NOON), renewals.tell(session, NOON)))
+        assert said == [(0, 0), (1, 0), (0, 0), (1, 0), (0, 0)]
+        subjects = session.scalars(select(Ticket.subject).where(Ticket.client_id == client.id).order_by(Ticket.id))
+        assert [subject.partition(" of")[0] for subject in subjects] == ["80 %", "95 %"]
+
+
 def test_a_manager_of_just_this_client_goes_before_one_of_all(database: Database) -> None:
     with database.begin() as session:
         client, other = client_of(session, None), client_of(session, None, "beta")

@@ -113,10 +113,14 @@ def test_confirming_closes_and_reopening_takes_a_word(log_in: LogIn, opened: int
     assert ticket_of(opened).state == "open"
     with db.begin() as session:
         tickets.move(session, opened, "resolved", by=TECHNICIAN)
-    assert browser.send(f"/portal/tickets/{opened}/confirm").status_code == 303
+    assert browser.send(f"/portal/tickets/{opened}/confirm", stars="six").status_code == 422
+    assert ticket_of(opened).state == "resolved"
+    assert browser.send(f"/portal/tickets/{opened}/confirm", stars="4", said="Quick.").status_code == 303
     assert ticket_of(opened).state == "closed"
     assert last_of(opened).actor == USER
     page = browser.get(f"/portal/tickets/{opened}").text
+    assert "rating: 4 of 5" in page
+    assert "Quick." in page
     assert f"/portal/tickets/new?about={opened}" in page
     assert browser.send(f"/portal/tickets/{opened}/reply", text="One more.").status_code == 409
     assert "Scanner is dead" in browser.get(f"/portal/tickets/new?about={opened}").text

@@ -26,6 +26,7 @@ ICONS = {
     "arrived": "map-pin",
     "no_access": "lock",
     "proof": "shield-check",
+    "rated": "star",
     "priority": "flag",
 }
 MESSAGES = frozenset({"created", "customer_message", "agent_reply", "auto_reply", "call_by_agent"})
@@ -97,6 +98,8 @@ def _said(one: TicketEvent, run: Run | None) -> tuple[str, tuple[str, str] | Non
             return gettext("a visit is needed"), None, url_for("portal.visits")
         case "arrived":
             return gettext("technician on site"), None, None
+        case "rated":
+            return gettext("rating: %(stars)s of 5", stars=one.data.get("stars")), None, None
         case "no_access":
             return gettext("the technician was not let in"), None, None
         case "proof":

@@ -62,6 +62,7 @@ WORDS["ticket_event"] = {
     "approval": _("approval"),
     "visit": _("visit"),
     "proof": _("restore test"),
+    "rated": _("rated by the client"),
     "merged_into": _("merged into another ticket"),
     "merged_from": _("another ticket was merged into this one"),
     "rebased": _("judged by another version of the contract"),

@@ -31,6 +31,7 @@ LONGEST = 20_000  # characters of a message
 #: The priorities that a client may ask for; whoever takes the ticket may set another.
 URGENCIES = ("P3", "P2")
 WISHES = ("incident", "request")
+STARS = ("5", "4", "3", "2", "1")
 ENDED = ("closed", "cancelled", "merged")
 
 
@@ -75,6 +76,7 @@ def page(ticket_id: int, error: MspError | None = None) -> str:
             error=error,
             typed=request.form,
             ended=ENDED,
+            stars=STARS,
         )
 
 
@@ -151,12 +153,16 @@ def reply(ticket_id: int) -> ResponseReturnValue:
 @bp.post("/<int:ticket_id>/confirm")
 @portal("portal.open_ticket")
 def confirm(ticket_id: int) -> ResponseReturnValue:
-    """Confirm that it is solved: the ticket is closed."""
+    """Confirm that it is solved: the ticket is closed, and rated if the client likes."""
+    stars = request.form.get("stars", "")
 
     def close(session: Session) -> None:
         ticket = tickets.get(session, ticket_id, lock=True)
         if ticket.state != "resolved":
             raise Conflict(f"Ticket {ticket_id} is not called solved.", advice="Look at it again.")
+        if stars:
+            number = int(stars) if stars in STARS else 0
+            tickets.rate(session, ticket_id, number, by=actor().name, text=written("said"))
         tickets.move(session, ticket_id, "closed", by=actor().name)
 
     return acted(ticket_id, close, gettext("Thank you. The ticket is closed."))
