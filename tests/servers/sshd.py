@@ -30,7 +30,8 @@ def missing() -> str:
     return "" if SSHD else "OpenSSH's sshd is not installed (package openssh-server)"
 
 
-def _key(path: Path) -> str:
+def key(path: Path) -> str:
+    """Make an ed25519 key pair unless it is there, and return the public half as in authorized_keys."""
     if not path.exists():
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
     return " ".join(path.with_suffix(".pub").read_text().split()[:2])
@@ -42,8 +43,8 @@ def running(folder: Path, *, options: str = "") -> Iterator[Sshd]:
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     Path("/run/sshd").mkdir(exist_ok=True) if getpass.getuser() == "root" else None
-    host_key = _key(folder / "host")
-    (folder / "authorized").write_text(_key(folder / "user") + "\n")
+    host_key = key(folder / "host")
+    (folder / "authorized").write_text(key(folder / "user") + "\n")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
