@@ -65,6 +65,11 @@ class SshShell:
     def is_open(self) -> bool:
         return not self._connection.is_closed()
 
+    @property
+    def connection(self) -> asyncssh.SSHClientConnection:
+        """The logged-in connection itself: for what is no command, a console or a forwarded port."""
+        return self._connection
+
     async def run(
         self, script: str, *, timeout: timedelta, stdin: bytes = b"", idle: timedelta | None = None
     ) -> Output:
