@@ -29,9 +29,11 @@ ACTION_CLASSES = ("read", "change", "disruptive", "access")
 ALLOW, ASK, REFUSE = EFFECTS = ("allow", "ask", "refuse")
 #: How long an approval is good for unless its clause says otherwise.
 EXPIRES_S = 86_400
+#: What a clause that admits to a console admits to: only looking at it, or working in it.
+MODES = ("view", "full")
 KEYS = frozenset(
     {"id", "text", "text_ru", "action_classes", "asset_classes", "assets", "sites", "effect", "outside", "windows"}
-    | {"freezes", "zone", "approver", "price", "consent", "expires_s"}
+    | {"freezes", "zone", "approver", "price", "consent", "mode", "expires_s"}
 )
 
 
@@ -54,6 +56,7 @@ class Clause:
     approver: str = "client_approver"  # a role, or a rule for finding the contact
     price: Decimal | None = None
     consent: bool = False  # the person at the machine is asked as well
+    mode: str = "full"  # of a console: view or full
     expires_s: int = EXPIRES_S
 
     def matches(self, action_class: str, asset: Asset) -> bool:
@@ -93,6 +96,7 @@ class Decision:
     approver: str | None = None
     price: Decimal | None = None
     consent: bool = False
+    mode: str = "full"
     expires_s: int | None = None
     next_at: datetime | None = None
     ends_at: datetime | None = None
@@ -212,6 +216,7 @@ def parse_clause(fields: Fields, freezes: Mapping[str, Freeze]) -> Clause:
         approver=fields.text("approver", "client_approver"),
         price=fields.decimal("price", None),
         consent=fields.flag("consent"),
+        mode=fields.choice("mode", MODES, "full"),
         expires_s=fields.whole("expires_s", EXPIRES_S, least=1, most=366 * 86_400),
     )
     if clause.outside and not clause.windows:
@@ -228,6 +233,7 @@ def _by_clause(clause: Clause, effect: str, ends_at: datetime | None) -> Decisio
         clause.text_ru or clause.text,
         price=clause.price,
         consent=clause.consent,
+        mode=clause.mode,
         ends_at=ends_at,
     )
     if effect == ASK:
