@@ -35,6 +35,17 @@ def _forms(secret: str) -> set[bytes]:
     return {form for form in forms if len(form) >= SHORTEST}
 
 
+def forms_of(secrets: Iterable[str]) -> set[bytes]:
+    """Return every form in which secrets are looked for; a secret of many lines also line by line."""
+    known: set[bytes] = set()
+    for secret in secrets:
+        known |= _forms(secret)
+        for line in secret.splitlines():
+            if len(line) >= 8:
+                known |= _forms(line)
+    return known
+
+
 class Redactor:
     """Knows a run's secrets and masks every form of them. Stateless between calls."""
 
@@ -46,13 +57,8 @@ class Redactor:
 
     def learn(self, secrets: Iterable[str]) -> None:
         """Add secrets; a secret of many lines is also masked line by line."""
-        known = self._known
-        for secret in secrets:
-            known |= _forms(secret)
-            for line in secret.splitlines():
-                if len(line) >= 8:
-                    known |= _forms(line)
-        forms = sorted(known, key=len, reverse=True)
+        self._known |= forms_of(secrets)
+        forms = sorted(self._known, key=len, reverse=True)
         self._longest = len(forms[0]) if forms else 0
         self._pattern = re.compile(b"|".join(map(re.escape, forms))) if forms else None
 
