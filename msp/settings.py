@@ -41,8 +41,26 @@ class Settings:
     rate_card: str = setting("", "JSON file of the prices in the public cost calculator; empty shows an example.")
     playbooks: str = setting("", "Folder of your own playbooks, searched before those shipped.")
     scratch: str = setting("", "Folder for restore tests; empty means scratch in `data`.")
+    recordings: str = setting("", "Folder for recordings of consoles; empty means recordings in `data`.")
+    recordings_quota_mb: int = setting(20480, "Megabytes that all recordings may take; then no console opens.")
+    recording_limit_mb: int = setting(256, "Megabytes of one recording; at that size its console ends.")
+    console_idle_minutes: int = setting(15, "Minutes without anything typed after which a console ends.")
+    console_limit_minutes: int = setting(240, "Minutes after which a console ends, whatever happens.")
+    console_url: str = setting("", "Address at which browsers reach `msp console`; empty: the web process serves them.")
     log_level: str = setting("INFO", "DEBUG, INFO, WARNING or ERROR.")
     mail_url: str = setting("", "Where notices go, as an Apprise URL (mailto://...); empty keeps them on the page.")
+    bao_address: str = setting("", "Address of OpenBao or HashiCorp Vault (https://...), for secrets named bao:...")
+    bao_namespace: str = setting("", "Namespace there; empty means the root namespace.")
+    bao_ca_file: str = setting("", "CA certificate that its certificate must be signed by; empty: the system's.")
+    bao_token_file: str = setting("", "File with a token for it, readable by its owner alone.")
+    bao_role_id: str = setting("", "Role id of its AppRole log-in, instead of a token.")
+    bao_secret_id_file: str = setting("", "File with the secret id of its AppRole log-in.")
+    bao_approle: str = setting("approle", "Path at which its AppRole log-in is mounted.")
+    bao_path: str = setting("{client}/", "Where a client's secrets must lie there; {client} is the client's key.")
+    bao_timeout: int = setting(10, "Seconds that it may take to answer.")
+    password_days: int = setting(90, "Days after which a password should be rotated.")
+    ssh_key_days: int = setting(180, "Days after which an SSH key should be rotated.")
+    other_secret_days: int = setting(365, "Days after which any other secret should be rotated.")
     rate_limit: str = setting("30 per minute", "Log-in attempts that one address may make.")
 
     @property
@@ -52,6 +70,10 @@ class Settings:
     @property
     def key_path(self) -> Path:
         return Path(self.key_file) if self.key_file else self.data / "vault.key"
+
+    @property
+    def recordings_path(self) -> Path:
+        return Path(self.recordings) if self.recordings else self.data / "recordings"
 
     @property
     def scratch_path(self) -> Path:

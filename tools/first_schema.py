@@ -24,7 +24,7 @@ def main() -> int:
         config.attributes["database"] = database = db.use(f"sqlite:///{folder}/empty.db")
         command.revision(config, message="The first schema", autogenerate=True, rev_id="0001")
         database.dispose()
-    for words in (["check", "--quiet", "--fix"], ["format", "--quiet"]):
+    for words in (["format", "--quiet"], ["check", "--quiet", "--fix"]):
         subprocess.run([str(Path(sys.executable).with_name("ruff")), *words, str(VERSIONS)], check=True)
     return 0
 

@@ -55,3 +55,19 @@ class HostKey(Model):
     pinned_at: Mapped[datetime]
     pinned_by: Mapped[str]
     withdrawn_at: Mapped[datetime | None]
+
+
+class HostKeyChange(Model):
+    """A wish to pin another host key in place of those pinned. Nothing changes before a second person agrees."""
+
+    __tablename__ = "host_key_change"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    asset_id: Mapped[int] = mapped_column(ForeignKey("configuration_item.id"), index=True)
+    public_key: Mapped[str]
+    reason: Mapped[str]  # how the new key was confirmed
+    state: Mapped[str] = mapped_column(default="waiting")  # waiting, approved, declined, outdated
+    asked_at: Mapped[datetime]
+    asked_by: Mapped[str]
+    decided_at: Mapped[datetime | None]
+    decided_by: Mapped[str] = mapped_column(default="")
+    note: Mapped[str] = mapped_column(default="")

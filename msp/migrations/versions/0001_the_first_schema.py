@@ -170,9 +170,15 @@ def upgrade() -> None:
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("client_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("sealed", sa.LargeBinary(), nullable=False),
-        sa.Column("changed_at", msp.db.UtcDateTime(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("sealed", sa.LargeBinary(), nullable=True),
+        sa.Column("changed_at", msp.db.UtcDateTime(), nullable=True),
         sa.Column("changed_by", sa.Text(), nullable=False),
+        sa.Column("rotated_at", msp.db.UtcDateTime(), nullable=True),
+        sa.Column("used_at", msp.db.UtcDateTime(), nullable=True),
+        sa.Column("used_by", sa.Text(), nullable=False),
+        sa.Column("exposed_at", msp.db.UtcDateTime(), nullable=True),
+        sa.Column("exposed_why", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_vault_secret")),
         sa.UniqueConstraint("client_id", "name", name=op.f("uq_vault_secret_client_id")),
     )
@@ -265,6 +271,20 @@ def upgrade() -> None:
     with op.batch_alter_table("user", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_user_client_id"), ["client_id"], unique=False)
 
+    op.create_table(
+        "vault_version",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("secret_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("which", sa.Text(), nullable=False),
+        sa.Column("sealed", sa.LargeBinary(), nullable=False),
+        sa.Column("made_at", msp.db.UtcDateTime(), nullable=False),
+        sa.Column("made_by", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["secret_id"], ["vault_secret.id"], name=op.f("fk_vault_version_secret_id_vault_secret")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_vault_version")),
+        sa.UniqueConstraint("secret_id", "which", name=op.f("uq_vault_version_secret_id")),
+    )
     op.create_table(
         "act",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -424,6 +444,33 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_backup_plan_asset_id"), ["asset_id"], unique=False)
 
     op.create_table(
+        "calendar_feed",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("technician_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("site_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("client_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("token_sha256", sa.Text(), nullable=False),
+        sa.Column("created_at", msp.db.UtcDateTime(), nullable=False),
+        sa.Column("created_by", sa.Text(), nullable=False),
+        sa.Column("read_at", msp.db.UtcDateTime(), nullable=True),
+        sa.Column("withdrawn_at", msp.db.UtcDateTime(), nullable=True),
+        sa.CheckConstraint(
+            "(technician_id IS NULL) != (site_id IS NULL)", name=op.f("ck_calendar_feed_of_a_technician_or_a_site")
+        ),
+        sa.ForeignKeyConstraint(["client_id"], ["client.id"], name=op.f("fk_calendar_feed_client_id_client")),
+        sa.ForeignKeyConstraint(["site_id"], ["site.id"], name=op.f("fk_calendar_feed_site_id_site")),
+        sa.ForeignKeyConstraint(
+            ["technician_id"], ["technician.id"], name=op.f("fk_calendar_feed_technician_id_technician")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_calendar_feed")),
+        sa.UniqueConstraint("token_sha256", name=op.f("uq_calendar_feed_token_sha256")),
+    )
+    with op.batch_alter_table("calendar_feed", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_calendar_feed_client_id"), ["client_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_calendar_feed_site_id"), ["site_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_calendar_feed_technician_id"), ["technician_id"], unique=False)
+
+    op.create_table(
         "host_key",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("asset_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -438,6 +485,26 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("host_key", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_host_key_asset_id"), ["asset_id"], unique=False)
+
+    op.create_table(
+        "host_key_change",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("asset_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("public_key", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("asked_at", msp.db.UtcDateTime(), nullable=False),
+        sa.Column("asked_by", sa.Text(), nullable=False),
+        sa.Column("decided_at", msp.db.UtcDateTime(), nullable=True),
+        sa.Column("decided_by", sa.Text(), nullable=False),
+        sa.Column("note", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["asset_id"], ["configuration_item.id"], name=op.f("fk_host_key_change_asset_id_configuration_item")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_host_key_change")),
+    )
+    with op.batch_alter_table("host_key_change", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_host_key_change_asset_id"), ["asset_id"], unique=False)
 
     op.create_table(
         "relationship",
@@ -669,6 +736,43 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_approval_run_id"), ["run_id"], unique=False)
 
     op.create_table(
+        "credential_grant",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("client_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("secret", sa.Text(), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("ticket_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("asset_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("run_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("decision", sa.JSON(), nullable=False),
+        sa.Column("asked_at", msp.db.UtcDateTime(), nullable=False),
+        sa.Column("lasts", msp.db.Seconds(), nullable=False),
+        sa.Column("answer_by", msp.db.UtcDateTime(), nullable=True),
+        sa.Column("decided_at", msp.db.UtcDateTime(), nullable=True),
+        sa.Column("decided_by", sa.Text(), nullable=False),
+        sa.Column("starts_at", msp.db.UtcDateTime(), nullable=True),
+        sa.Column("ends_at", msp.db.UtcDateTime(), nullable=True),
+        sa.Column("withdrawn_at", msp.db.UtcDateTime(), nullable=True),
+        sa.Column("withdrawn_by", sa.Text(), nullable=False),
+        sa.Column("withdrawn_why", sa.Text(), nullable=False),
+        sa.Column("used_at", msp.db.UtcDateTime(), nullable=True),
+        sa.Column("uses", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["asset_id"], ["configuration_item.id"], name=op.f("fk_credential_grant_asset_id_configuration_item")
+        ),
+        sa.ForeignKeyConstraint(["client_id"], ["client.id"], name=op.f("fk_credential_grant_client_id_client")),
+        sa.ForeignKeyConstraint(["run_id"], ["run.id"], name=op.f("fk_credential_grant_run_id_run")),
+        sa.ForeignKeyConstraint(["ticket_id"], ["ticket.id"], name=op.f("fk_credential_grant_ticket_id_ticket")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_credential_grant")),
+    )
+    with op.batch_alter_table("credential_grant", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_credential_grant_client_id"), ["client_id"], unique=False)
+        batch_op.create_index("ix_credential_grant_holder", ["client_id", "secret", "actor"], unique=False)
+        batch_op.create_index(batch_op.f("ix_credential_grant_ticket_id"), ["ticket_id"], unique=False)
+
+    op.create_table(
         "run_host",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("run_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -691,6 +795,32 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("run_host", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_run_host_asset_id"), ["asset_id"], unique=False)
+
+    op.create_table(
+        "secret_rotation",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("client_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("secret", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("ticket_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("run_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("in_force", sa.Boolean(), nullable=False),
+        sa.Column("old_key", sa.Text(), nullable=False),
+        sa.Column("new_key", sa.Text(), nullable=False),
+        sa.Column("tries", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("asked_by", sa.Text(), nullable=False),
+        sa.Column("asked_at", msp.db.UtcDateTime(), nullable=False),
+        sa.Column("ended_at", msp.db.UtcDateTime(), nullable=True),
+        sa.Column("found", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["client_id"], ["client.id"], name=op.f("fk_secret_rotation_client_id_client")),
+        sa.ForeignKeyConstraint(["run_id"], ["run.id"], name=op.f("fk_secret_rotation_run_id_run")),
+        sa.ForeignKeyConstraint(["ticket_id"], ["ticket.id"], name=op.f("fk_secret_rotation_ticket_id_ticket")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_secret_rotation")),
+    )
+    with op.batch_alter_table("secret_rotation", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_secret_rotation_client_id"), ["client_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_secret_rotation_run_id"), ["run_id"], unique=False)
 
     op.create_table(
         "work_order",
@@ -733,6 +863,7 @@ def upgrade() -> None:
         sa.Column("promised_from", msp.db.UtcDateTime(), nullable=True),
         sa.Column("promised_until", msp.db.UtcDateTime(), nullable=True),
         sa.Column("version", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("changed_at", msp.db.UtcDateTime(), nullable=True),
         sa.CheckConstraint("starts_at < ends_at", name=op.f("ck_appointment_starts_before_it_ends")),
         sa.ForeignKeyConstraint(
             ["technician_id"], ["technician.id"], name=op.f("fk_appointment_technician_id_technician")
@@ -746,6 +877,24 @@ def upgrade() -> None:
         batch_op.create_index("ix_appointment_technician_starts", ["technician_id", "starts_at"], unique=False)
         batch_op.create_index(batch_op.f("ix_appointment_work_order_id"), ["work_order_id"], unique=False)
 
+    op.create_table(
+        "rotation_host",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("rotation_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("asset_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("old_works", sa.Boolean(), nullable=True),
+        sa.Column("new_works", sa.Boolean(), nullable=True),
+        sa.Column("found", sa.Text(), nullable=False),
+        sa.Column("proven_at", msp.db.UtcDateTime(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["asset_id"], ["configuration_item.id"], name=op.f("fk_rotation_host_asset_id_configuration_item")
+        ),
+        sa.ForeignKeyConstraint(
+            ["rotation_id"], ["secret_rotation.id"], name=op.f("fk_rotation_host_rotation_id_secret_rotation")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_rotation_host")),
+        sa.UniqueConstraint("rotation_id", "asset_id", name=op.f("uq_rotation_host_rotation_id")),
+    )
     op.create_table(
         "step_result",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -821,6 +970,27 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_billing_entry_act_id"), ["act_id"], unique=False)
         batch_op.create_index("ix_billing_entry_client_worked", ["client_id", "worked_at"], unique=False)
         batch_op.create_index(batch_op.f("ix_billing_entry_ticket_id"), ["ticket_id"], unique=False)
+
+    op.create_table(
+        "handover",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("appointment_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("technician_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("starts_at", msp.db.UtcDateTime(), nullable=False),
+        sa.Column("ends_at", msp.db.UtcDateTime(), nullable=False),
+        sa.Column("version", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("at", msp.db.UtcDateTime(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["appointment_id"], ["appointment.id"], name=op.f("fk_handover_appointment_id_appointment")
+        ),
+        sa.ForeignKeyConstraint(
+            ["technician_id"], ["technician.id"], name=op.f("fk_handover_technician_id_technician")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_handover")),
+    )
+    with op.batch_alter_table("handover", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_handover_appointment_id"), ["appointment_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_handover_technician_id"), ["technician_id"], unique=False)
 
     op.create_table(
         "reservation",

@@ -1,0 +1,1 @@
+"""Where secrets are kept: our own vault, and OpenBao or HashiCorp Vault."""
