@@ -122,6 +122,38 @@ class Appointment(Model):
     promised_from: Mapped[datetime | None]  # the window of arrival told to the client
     promised_until: Mapped[datetime | None]
     version: Mapped[int] = mapped_column(default=1)  # grows with every change; a stale page is refused
+    changed_at: Mapped[datetime | None]  # when `version` last grew
+
+
+class Handover(Model):
+    """A visit that a technician was told to make and no longer makes: who has it in a calendar takes it out."""
+
+    __tablename__ = "handover"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    appointment_id: Mapped[int] = mapped_column(ForeignKey("appointment.id"), index=True)
+    technician_id: Mapped[int] = mapped_column(ForeignKey("technician.id"), index=True)
+    starts_at: Mapped[datetime]
+    ends_at: Mapped[datetime]
+    version: Mapped[int]  # of the appointment, once it was somebody else's
+    at: Mapped[datetime]
+
+
+class CalendarFeed(Model):
+    """A calendar address that shows the visits of one technician or of one site, until it is withdrawn."""
+
+    __tablename__ = "calendar_feed"
+    __table_args__ = (
+        CheckConstraint("(technician_id IS NULL) != (site_id IS NULL)", name="of_a_technician_or_a_site"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    technician_id: Mapped[int | None] = mapped_column(ForeignKey("technician.id"), index=True)
+    site_id: Mapped[int | None] = mapped_column(ForeignKey("site.id"), index=True)
+    client_id: Mapped[int | None] = mapped_column(ForeignKey("client.id"), index=True)  # of the site
+    token_sha256: Mapped[str] = mapped_column(unique=True)  # the address itself is shown once and not kept
+    created_at: Mapped[datetime]
+    created_by: Mapped[str]
+    read_at: Mapped[datetime | None]
+    withdrawn_at: Mapped[datetime | None]
 
 
 class Reservation(Model):

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from msp import events, evidence
 from msp.contracts.models import Client, Site
 from msp.dispatch import openings
-from msp.dispatch.models import Appointment, Part, Reservation, Shift, Stock, Technician, WorkOrder
+from msp.dispatch.models import Appointment, Handover, Part, Reservation, Shift, Stock, Technician, WorkOrder
 from msp.dispatch.openings import Busy, Gap, Opening
 from msp.errors import Conflict, NotFound, Refused
 
@@ -244,11 +244,22 @@ def assign(
     if current is None:
         current = Appointment(work_order_id=order.id, version=0)
         session.add(current)
+    elif current.state != "proposed" and current.technician_id != technician.id:
+        session.add(
+            Handover(
+                appointment_id=current.id,
+                technician_id=current.technician_id,
+                starts_at=current.starts_at,
+                ends_at=current.ends_at,
+                version=current.version + 1,
+                at=now,
+            )
+        )
     current.technician_id, current.starts_at = technician.id, starts_at
     current.ends_at, current.travel, current.state = opening.ends_at, opening.travel, "confirmed"
     if promised is not None:
         current.promised_from, current.promised_until = promised
-    current.version += 1
+    current.version, current.changed_at = current.version + 1, now
     order.state = "confirmed"
     session.flush()
     for stock_id, quantity in held:
@@ -298,7 +309,7 @@ def advance(
         raise Conflict(f"Appointment {current.id} is {current.state} and cannot become {state}.")
     if state in ("done", "cancelled"):
         _release(session, current, used=state == "done")
-    current.state, current.version = state, current.version + 1
+    current.state, current.version, current.changed_at = state, current.version + 1, now
     order = session.get_one(WorkOrder, current.work_order_id)
     order.state = "proposed" if state == "cancelled" else state
     session.flush()

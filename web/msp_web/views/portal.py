@@ -28,6 +28,7 @@ from msp_web import approval_card, portal_words
 from msp_web.access import actor, current_actor, portal, scoped, visible
 from msp_web.filters import moment
 from msp_web.unit import read_only, unit_of_work
+from msp_web.views import calendars
 
 bp = Blueprint("portal", __name__, url_prefix="/portal")
 
@@ -277,5 +278,10 @@ def visits() -> str:
     """Show who comes and when, and who was there."""
     with read_only() as session:
         return render_template(
-            "portal/visits.html", coming=visits_of(session, coming=True), past=visits_of(session, coming=False)
+            "portal/visits.html",
+            coming=visits_of(session, coming=True),
+            past=visits_of(session, coming=False),
+            calendars=calendars.of_client(session),
+            sites=list(session.scalars(visible(select(Site), Site).order_by(Site.name))),
+            fresh=calendars.shown_once(),
         )
