@@ -30,6 +30,7 @@ MODEL_MODULES = (
     "msp.desk.roster",
     "msp.remote.models",
     "msp.remote.rotations",
+    "msp.remote.consoles.models",
     "msp.dispatch.models",
     "msp.backup.models",
 )

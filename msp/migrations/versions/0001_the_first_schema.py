@@ -878,6 +878,61 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_appointment_work_order_id"), ["work_order_id"], unique=False)
 
     op.create_table(
+        "console_session",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("client_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("ticket_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("asset_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("user_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("mode", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("contract_version_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("decision", sa.JSON(), nullable=False),
+        sa.Column("consent_by", sa.Text(), nullable=False),
+        sa.Column("credential_grant_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("requested_at", msp.db.UtcDateTime(), nullable=False),
+        sa.Column("expires_at", msp.db.UtcDateTime(), nullable=False),
+        sa.Column("nonce", sa.Text(), nullable=False),
+        sa.Column("opened_at", msp.db.UtcDateTime(), nullable=True),
+        sa.Column("seen_at", msp.db.UtcDateTime(), nullable=True),
+        sa.Column("ends_by", msp.db.UtcDateTime(), nullable=True),
+        sa.Column("withdrawn_at", msp.db.UtcDateTime(), nullable=True),
+        sa.Column("withdrawn_by", sa.Text(), nullable=True),
+        sa.Column("ended_at", msp.db.UtcDateTime(), nullable=True),
+        sa.Column("end", sa.Text(), nullable=True),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.Column("browser", sa.Text(), nullable=False),
+        sa.Column("recording", sa.Text(), nullable=False),
+        sa.Column("recording_bytes", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("recording_sha256", sa.Text(), nullable=False),
+        sa.Column("recording_ms", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["asset_id"], ["configuration_item.id"], name=op.f("fk_console_session_asset_id_configuration_item")
+        ),
+        sa.ForeignKeyConstraint(["client_id"], ["client.id"], name=op.f("fk_console_session_client_id_client")),
+        sa.ForeignKeyConstraint(
+            ["contract_version_id"],
+            ["contract_version.id"],
+            name=op.f("fk_console_session_contract_version_id_contract_version"),
+        ),
+        sa.ForeignKeyConstraint(
+            ["credential_grant_id"],
+            ["credential_grant.id"],
+            name=op.f("fk_console_session_credential_grant_id_credential_grant"),
+        ),
+        sa.ForeignKeyConstraint(["ticket_id"], ["ticket.id"], name=op.f("fk_console_session_ticket_id_ticket")),
+        sa.ForeignKeyConstraint(["user_id"], ["user.id"], name=op.f("fk_console_session_user_id_user")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_console_session")),
+    )
+    with op.batch_alter_table("console_session", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_console_session_asset_id"), ["asset_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_console_session_client_id"), ["client_id"], unique=False)
+        batch_op.create_index("ix_console_session_state", ["state"], unique=False)
+        batch_op.create_index(batch_op.f("ix_console_session_ticket_id"), ["ticket_id"], unique=False)
+
+    op.create_table(
         "rotation_host",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("rotation_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
