@@ -20,8 +20,14 @@ LOCATED_BY = {
     "borg": ("repo",),
     "tar": ("file",),
     "pg_dump": ("file",),
+    "mariadb_dump": ("file",),
     "qcow2": ("file",),
     "tree": ("repo", "file"),
+}
+#: Other names that people know an engine by.
+ALIASES = {
+    "mariadb-dump": "mariadb_dump",
+    "mysqldump": "mariadb_dump",
 }
 
 
@@ -39,9 +45,10 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
-class Postgres:
-    """What a restored PostgreSQL database must hold."""
+class Relational:
+    """What a restored PostgreSQL or MariaDB database must hold. `database`: which one, where a backup holds several."""
 
+    database: str | None = None
     rows_min: Mapping[str, int] = field(default_factory=dict)
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     indexes: tuple[str, ...] = ()
@@ -79,7 +86,8 @@ class Expect:
     baseline: Baseline | None = None
     max_rss_mb: int | None = None
     sqlite: tuple[Query, ...] = ()
-    postgres: Postgres | None = None
+    postgres: Relational | None = None
+    mariadb: Relational | None = None
     boot: Boot | None = None
 
 
@@ -176,8 +184,8 @@ def _sqlite(value: Any, where: str) -> tuple[Query, ...]:
     return tuple(queries)
 
 
-def _postgres(value: Any, where: str) -> Postgres:
-    given = _object(value, where, ("tables", "columns", "indexes", "queries", "fresh"))
+def _relational(value: Any, where: str) -> Relational:
+    given = _object(value, where, ("database", "tables", "columns", "indexes", "queries", "fresh"))
     tables: dict[str, int] = {}
     for name, item in _object(given.get("tables", {}), f"{where}.tables", tuple(given.get("tables", {}))).items():
         least = _object(item, f"{where}.tables.{name}", ("rows_min",)).get("rows_min", 0)
@@ -186,7 +194,8 @@ def _postgres(value: Any, where: str) -> Postgres:
     for name, item in _object(given.get("columns", {}), f"{where}.columns", tuple(given.get("columns", {}))).items():
         columns[name] = tuple(_text(c, f"{where}.columns.{name}") for c in _list(item, f"{where}.columns.{name}"))
     queries = _list(given.get("queries", []), f"{where}.queries")
-    return Postgres(
+    return Relational(
+        _text(given["database"], f"{where}.database") if "database" in given else None,
         tables,
         columns,
         tuple(_text(name, f"{where}.indexes") for name in _list(given.get("indexes", []), f"{where}.indexes")),
@@ -224,7 +233,8 @@ _EXPECT: dict[str, Callable[[Any, str], Any]] = {
     "baseline": _baseline,
     "max_rss_mb": _whole,
     "sqlite": _sqlite,
-    "postgres": _postgres,
+    "postgres": _relational,
+    "mariadb": _relational,
     "boot": _boot,
 }
 
@@ -247,6 +257,7 @@ def parse(document: Any, *, now: datetime, where: str = "the case") -> Case:
     known = ("case", "engine", "now", "secret", "repo", "file", "root", "format", "sha256", "rungs", "expect")
     given = _object(document, where, known)
     engine = _text(given.get("engine"), "engine")
+    engine = ALIASES.get(engine, engine)
     expect = _object(given.get("expect", {}), "expect", tuple(_EXPECT))
     assert set(_EXPECT) == {item.name for item in fields(Expect)}  # noqa: S101  a field that nobody reads
     located = LOCATED_BY.get(engine, ("repo", "file"))

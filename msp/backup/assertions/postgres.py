@@ -14,15 +14,11 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
-from msp.backup.assertions.sqlite import judge
-from msp.backup.case import Postgres
-from msp.backup.engine import Probed
+from msp.backup.assertions.relational import Answer
 from msp.backup.process import Done, Runner, end, kill
 from msp.backup.scratch import Scratch, default_base, scratch
-from msp.backup.verdict import Finding
 from msp.errors import Misconfigured, StepFailed
 
 DATABASE = "restored"
@@ -171,69 +167,42 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def probe(server: Cluster, expect: Postgres | None, now: datetime) -> Probed:
-    """Ask the restored database everything that `expect` names; an empty database is never a success."""
-    findings: list[Finding] = []
-    figures: dict[str, object] = {}
-    advice = "Look at the dump's job: which database, which options, did it end?"
+@dataclass(frozen=True)
+class Restored:
+    """One restored database of a private server, as the assertions ask it."""
 
-    def ask(sql: str) -> tuple[str | None, str]:
-        done = server.psql(sql)
+    cluster: Cluster
+    database: str = DATABASE
+
+    def ask(self, sql: str) -> Answer:
+        done = self.cluster.psql(sql, database=self.database)
         if done.status:
             said = next((line for line in done.stderr.splitlines() if "ERROR:" in line), done.says)
-            return None, said.rpartition("ERROR:")[2].strip()
+            error = said.rpartition("ERROR:")[2].strip()
+            return Answer(error=error, absent="does not exist" in error)
         line = done.stdout.decode("utf-8", "replace").split("\n")[0]
-        return (None, "") if line == NULL else (line, "")
+        return Answer(None if line == NULL else line)
 
-    def wrong(what: str, where: str = "", reason: str = "application") -> None:
-        findings.append(Finding(reason, what, where, advice))
+    def size(self) -> tuple[int, int]:
+        system = "('pg_catalog', 'information_schema')"
+        tables = self.ask(f"SELECT count(*) FROM pg_tables WHERE schemaname NOT IN {system}").value
+        size = self.ask("SELECT pg_database_size(current_database())").value
+        return int(tables or 0), int(size or 0)
 
-    system = "('pg_catalog', 'information_schema')"
-    tables, _ = ask(f"SELECT count(*) FROM pg_tables WHERE schemaname NOT IN {system}")
-    figures["tables"] = int(tables or 0)
-    figures["database_bytes"] = int(ask("SELECT pg_database_size(current_database())")[0] or 0)
-    if figures["tables"] == 0:
-        wrong("The restored database holds no table.", reason="missing")
-        wrong("The application would find an empty database.")
-    expect = expect or Postgres()
-    absent = 0
-    for name, least in expect.rows_min.items():
-        count, error = ask(f"SELECT count(*) FROM {quoted(name)}")
-        if count is None:
-            absent += 1
-            wrong(f"The table {name} cannot be read: {error}.", name)
-            if "does not exist" in error:
-                wrong(f"The table {name} is missing.", name, "missing")
-            continue
-        figures[f"rows of {name}"] = int(count)
-        if int(count) < least:
-            wrong(f"The table {name} holds {count} rows, at least {least} were expected.", name)
-    if expect.rows_min and absent == len(expect.rows_min) and figures["tables"]:
-        wrong("None of the expected tables is there, but others are: another database was dumped.", reason="identity")
-    for name, columns in expect.columns.items():
-        there = server.psql(
+    def quoted(self, table: str) -> str:
+        return quoted(table)
+
+    def columns(self, table: str) -> set[str]:
+        found = self.cluster.psql(
             "SELECT attname FROM pg_attribute WHERE attnum > 0 AND NOT attisdropped "
-            f"AND attrelid = to_regclass({literal(quoted(name))})"
+            f"AND attrelid = to_regclass({literal(quoted(table))})",
+            database=self.database,
         )
-        have = set(there.stdout.decode("utf-8", "replace").split("\n"))
-        lost = [column for column in columns if column not in have]
-        if lost:
-            wrong(f"The table {name} lacks the columns {', '.join(lost)}.", name)
-    for name in expect.indexes:
-        bare = name.rpartition(".")[2]
-        valid, _ = ask(
+        return set(found.stdout.decode("utf-8", "replace").split("\n"))
+
+    def index_fault(self, name: str) -> str:
+        valid = self.ask(
             "SELECT bool_or(i.indisvalid) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid "
-            f"WHERE c.relname = {literal(bare)}"
-        )
-        if valid != "t":
-            wrong(f"The index {name} is {'missing' if valid is None else 'not valid'}.", name)
-    age = None
-    for query in (*expect.queries, *([expect.fresh] if expect.fresh else [])):
-        value, error = ask(query.query)
-        if error:
-            wrong(f"The question cannot be answered: {error}.", query.query)
-            continue
-        more, older = judge(query, value, now, "")
-        findings += more
-        age = older if age is None else max(age, older or 0.0)
-    return Probed(tuple(findings), age, figures)
+            f"WHERE c.relname = {literal(name.rpartition('.')[2])}"
+        ).value
+        return "" if valid == "t" else "missing" if valid is None else "not valid"

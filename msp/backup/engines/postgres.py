@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO
 
-from msp.backup.assertions import postgres
+from msp.backup.assertions import postgres, relational
 from msp.backup.assertions.postgres import DATABASE, Cluster
 from msp.backup.case import Case
 from msp.backup.engine import Found, Listed, Probed, Restored, Snapshot
@@ -190,7 +190,7 @@ class PgDumpEngine:
 
     def probe(self, restored: Restored) -> Probed:
         assert self._server is not None  # noqa: S101  restored before
-        return postgres.probe(self._server, self.case.expect.postgres, self.case.now)
+        return relational.probe(postgres.Restored(self._server), self.case.expect.postgres, self.case.now)
 
     def boot(self, restored: Restored) -> Probed | None:
         return None
