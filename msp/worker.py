@@ -40,4 +40,5 @@ def run(settings: Settings) -> int:
         logging.shutdown()
         sys.stdout.flush()
         os._exit(status)
+    handlers.close()
     return status

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from msp import db, events, evidence, plugins
+from msp import db, events, evidence
 from msp.assets import inventory
 from msp.assets.models import ConfigurationItem
 from msp.clock import utc_now
@@ -25,10 +25,11 @@ from msp.remote.models import Run, RunHost
 from msp.remote.runner import Runner
 from msp.remote.sql_ledger import SqlLedger
 from msp.remote.target import Credential, Target
-from msp.remote.transport import Transport
+from msp.remote.wires import Wires
 from msp.settings import Settings
 from msp.vault import Secret, Vault
 
+WIRES = Wires()  # of this process: connections stay warm from one run to the next
 LOOK_AGAIN = timedelta(seconds=5)  # how old the answer to "may we still?" may be
 
 
@@ -61,7 +62,7 @@ def drive(settings: Settings, run_id: int, shard: int, segment: str | None = Non
     if state == "running":
         with db.begin() as session:  # a first secret of a client writes its key
             work = read(session, settings, run_id, shard)
-        interrupted = bool(work.targets) and asyncio.run(_run(settings, work))
+        interrupted = bool(work.targets) and WIRES.run(_run(settings, work))
         if interrupted:
             raise queues.HandBack
     crashpoints.at("run.driven")
@@ -162,18 +163,11 @@ def _target(session: Session, vault: Vault, item: ConfigurationItem) -> Target:
 
 async def _run(settings: Settings, work: Work) -> bool:
     """Drive the hosts; return whether some were interrupted because this worker is stopping."""
-    transports: dict[str, Transport] = {}
-
-    def transport(name: str) -> Transport:
-        if name not in transports:
-            transports[name] = plugins.load("msp.transports", name)()
-        return transports[name]
-
     runner = Runner(
         work.plan,
         work.targets,
         SqlLedger(work.run_id, settings.worker_name),
-        transport,
+        WIRES.transport,
         parallel=work.parallel,
         dry_run=work.dry_run,
         redactor=Redactor(_credentials(work)),
@@ -188,8 +182,6 @@ async def _run(settings: Settings, work: Work) -> bool:
         report = await runner.run()
     finally:
         watch.cancel()
-        for opened in transports.values():
-            await opened.close()
     return bool(report.interrupted)
 
 

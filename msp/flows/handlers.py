@@ -18,6 +18,11 @@ def configure(settings: Settings) -> None:
     _settings[:] = [settings]
 
 
+def close() -> None:
+    """Let go of what this process keeps open for its handlers: connections to hosts."""
+    driving.WIRES.close()
+
+
 def settings() -> Settings:
     """Return the settings of this process."""
     if not _settings:

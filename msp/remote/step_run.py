@@ -387,7 +387,7 @@ class StepRun:
             output = await shell.run(act.text, timeout=self._left(), stdin=act.stdin, idle=idle)
         else:
             output = await (await self._line.performer()).perform(act, timeout=self._left())
-        if output.outcome.kind == "lost":
+        if output.outcome.kind in ("lost", "unreachable"):
             await self._line.drop()
         return output
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from msp.clock import utc_now
 from msp.secret import Secret
 
 
@@ -18,6 +20,11 @@ class Credential:
     private_key: Secret | None = None  # a private key in OpenSSH form, from the vault
     certificate: str = ""  # an OpenSSH certificate for `private_key`
     password: Secret | None = None
+    valid_until: datetime | None = None  # end of the certificate's time; sessions opened with it end then
+
+    def seconds_left(self) -> float:
+        """How long it can still be used; endless without a `valid_until`."""
+        return float("inf") if self.valid_until is None else (self.valid_until - utc_now()).total_seconds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +40,7 @@ class Target:
     platform: str = "linux"
     kind: str = "server"  # class of the configuration item
     asset_id: int | None = None
+    via: tuple["Target", ...] = ()  # bastions on the way, the nearest to us first; their own `via` does not count
     facts: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
     @property

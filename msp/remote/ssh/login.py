@@ -1,44 +1,29 @@
-"""SSH, by asyncssh, tuned and strict: pinned host keys from our own records, exactly the credential given, bytes only.
-
-No known_hosts file, agent, GSSAPI, ssh_config or compression is consulted. `conn.run()` is never used: it decodes,
-and one invalid byte truncates the output silently and closes the connection.
-"""
+"""Dialling and logging in, straight or through a bastion, with limits on handshakes in flight."""
 
 import asyncio
-import copy
 import socket
-from collections import defaultdict
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import timedelta
-from functools import lru_cache
+from collections.abc import Callable, Hashable
 
 import asyncssh
 
-from msp.remote.credentials import key_pairs
 from msp.remote.outcome import Outcome
-from msp.remote.ssh_shell import SshShell
+from msp.remote.ssh.options import OptionsBook
 from msp.remote.target import Credential, Target
 from msp.remote.transport import CannotOpen, NotAdmitted
 
-CONNECT_TIMEOUT = timedelta(seconds=20)
-KEEPALIVE = 30  # seconds between keepalives; three unanswered ones end the connection
 HANDSHAKES = 64  # in flight at once, on all hosts together
-HANDSHAKES_PER_ADDRESS = 8  # sshd starts dropping at 10 connections that have not logged in (MaxStartups)
+HANDSHAKES_PER_DOOR = 8  # sshd starts dropping at 10 connections that have not logged in (MaxStartups)
 PATIENCE = 1.5  # seconds after which a silent host no longer holds a place among the handshakes
-CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes256-ctr")
-KEX = ("curve25519-sha256", "curve25519-sha256@libssh.org", "ecdh-sha2-nistp256", "diffie-hellman-group16-sha512",
-       "diffie-hellman-group14-sha256")  # fmt: skip
-KEY_TYPES = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "rsa-sha2-512",
-             "rsa-sha2-256")  # fmt: skip
+_HUNG_UP = "hung up before its banner."
 
 
-class _Client(asyncssh.SSHClient):
+class Client(asyncssh.SSHClient):
     """Remembers what the far side showed, to tell a changed key from an unknown one and a banner from silence."""
 
     def __init__(self) -> None:
         self.offered = ""  # fingerprint of a host key that is not pinned
         self.key_ok = False  # the key exchange is over: the pinned key answered
+        self.lost: Callable[[], None] | None = None  # called when the connection has gone
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
         self.offered = key.get_fingerprint()
@@ -47,88 +32,31 @@ class _Client(asyncssh.SSHClient):
     def begin_auth(self, username: str) -> None:
         self.key_ok = True
 
-
-@lru_cache(maxsize=4096)
-def pinned(line: str) -> asyncssh.SSHKey:
-    """Return a public key from its authorized_keys form; raises NotAdmitted if it cannot be read."""
-    try:
-        return asyncssh.import_public_key(line)
-    except asyncssh.KeyImportError as error:
-        raise NotAdmitted(
-            Outcome("host_key_unknown", detail=f"The pinned host key cannot be read: {error}."),
-            advice="Pin it again as it stands in the host's /etc/ssh/ssh_host_ed25519_key.pub.",
-        ) from error
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.lost is not None:
+            self.lost()
 
 
-class SshTransport:
-    """A way into hosts over SSH. Limits handshakes in flight, over all hosts and per address."""
+class Logins:
+    """Logs in. Limits handshakes in flight over all hosts, and per door: an address, or a bastion before it."""
 
-    def __init__(self, *, handshakes: int = HANDSHAKES, per_address: int = HANDSHAKES_PER_ADDRESS) -> None:
+    def __init__(self, *, handshakes: int = HANDSHAKES, per_door: int = HANDSHAKES_PER_DOOR) -> None:
         self._all = asyncio.Semaphore(handshakes)
-        self._per: dict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(per_address))
-        self._bases: dict[Credential, asyncssh.SSHClientConnectionOptions] = {}
+        self._per_door = per_door
+        self._doors: dict[Hashable, tuple[asyncio.Semaphore, list[None]]] = {}
+        self._book = OptionsBook()
 
-    async def close(self) -> None:
-        """Nothing is kept open between hosts."""
-
-    def _options(self, target: Target) -> asyncssh.SSHClientConnectionOptions:
-        """Return connection options; built once per credential, because building them costs as much as a step."""
-        base = self._bases.get(target.credential)
-        if base is None:
-            credential = target.credential
-            methods = [name for name, given in (("publickey", not credential.password or _has_key(credential)),
-                                                ("password", credential.password),
-                                                ("keyboard-interactive", credential.password)) if given]  # fmt: skip
-            base = asyncssh.SSHClientConnectionOptions(
-                config=None,
-                client_factory=_Client,
-                username=credential.user or "root",
-                client_keys=key_pairs(credential) or None,
-                password=credential.password.value if credential.password else None,
-                preferred_auth=methods,
-                agent_path=None,
-                agent_forwarding=False,
-                gss_host=None,
-                gss_kex=False,
-                gss_auth=False,
-                host_based_auth=False,
-                x509_trusted_certs=None,
-                compression_algs=None,
-                encryption_algs=list(CIPHERS),
-                kex_algs=list(KEX),
-                known_hosts=([], [], []),
-                keepalive_interval=KEEPALIVE,
-                connect_timeout=None,
-                login_timeout=None,
-            )
-            self._bases[target.credential] = base
-        options = copy.copy(base)
-        keys = [pinned(line) for line in target.host_keys]
-        options.host, options.port = target.address, target.port
-        options.known_hosts = (keys, [], [], [], [], [], [])
-        first = [name for key in keys for name in (alg.decode() for alg in key.sig_algorithms) if name in KEY_TYPES]
-        # every type is offered, pinned types first: a host that shows another key is "changed", not "no match"
-        options.server_host_key_algs = list(dict.fromkeys([*first, *KEY_TYPES]))
-        return options
-
-    @asynccontextmanager
-    async def open(self, target: Target, *, timeout: timedelta = CONNECT_TIMEOUT) -> AsyncIterator[SshShell]:
-        """Connect and log in; see Transport."""
-        connection = await self._connect(target, timeout.total_seconds())
-        try:
-            yield SshShell(connection)
-        finally:
-            connection.abort() if connection.is_closed() else connection.close()
-
-    async def _connect(self, target: Target, seconds: float) -> asyncssh.SSHClientConnection:
+    async def to(
+        self, target: Target, credential: Credential, bastion: asyncssh.SSHClientConnection | None, deadline: float
+    ) -> tuple[asyncssh.SSHClientConnection, Client]:
+        """Return a logged-in connection. Raises CannotOpen or NotAdmitted. deadline: in the loop's time."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + seconds
-        options = self._options(target)
+        options = self._book.of(target, credential)
+        door: Hashable = (target.via[-1].address, target.via[-1].port) if target.via else target.address
         pause = 0.1
         while True:
-            sock = await _dial(target, deadline)
             try:
-                return await self._log_in(target, options, sock, deadline)
+                return await self._once(target, options, door, bastion, deadline)
             except CannotOpen as error:
                 # A host that hangs up before its banner sheds load (MaxStartups); nothing was sent, so ask again.
                 if not error.outcome.detail.endswith(_HUNG_UP) or loop.time() + pause >= deadline or pause > 1:
@@ -136,44 +64,89 @@ class SshTransport:
                 await asyncio.sleep(pause)
                 pause *= 3
 
-    async def _log_in(
-        self, target: Target, options: asyncssh.SSHClientConnectionOptions, sock: socket.socket, deadline: float
-    ) -> asyncssh.SSHClientConnection:
+    async def _once(
+        self,
+        target: Target,
+        options: asyncssh.SSHClientConnectionOptions,
+        door: Hashable,
+        bastion: asyncssh.SSHClientConnection | None,
+        deadline: float,
+    ) -> tuple[asyncssh.SSHClientConnection, Client]:
         loop = asyncio.get_running_loop()
-        place = _Place(self._all, self._per[target.address])
-        await place.take(sock, target, deadline)
-        impatient = loop.call_later(PATIENCE, place.leave)
-        options.waiter = loop.create_future()
-        client = _Client()  # ours to ask afterwards; a connection forgets its client when it fails
-        options.protocol_factory = lambda: client
+        sock = await _dial(target, deadline) if bastion is None else None
+        semaphore, users = self._doors.setdefault(door, (asyncio.Semaphore(self._per_door), []))
+        users.append(None)
+        place = _Place(self._all, semaphore)
+        impatient: asyncio.TimerHandle | None = None
+        client = Client()  # ours to ask afterwards; a connection forgets its client when it fails
         connection: asyncssh.SSHClientConnection | None = None
         try:
+            await place.take(target, deadline)
+            impatient = loop.call_later(PATIENCE, place.leave)
+            options.waiter = loop.create_future()
+            options.protocol_factory = lambda: client
             async with asyncio.timeout_at(deadline):
-                _, protocol = await loop.create_connection(
-                    lambda: asyncssh.SSHClientConnection(loop, options, wait="auth"), sock=sock
-                )
-                connection = protocol
+                connection = await _begin(target, options, sock, bastion)
                 await options.waiter
         except BaseException as error:
             if connection is not None:
                 connection.abort()
-            else:
+            elif sock is not None:
                 sock.close()
             if isinstance(error, (TimeoutError, OSError, asyncssh.Error)):
                 raise _explained(target, error, client) from error
             raise
         else:
-            return connection
+            return connection, client
         finally:
-            impatient.cancel()
+            if impatient is not None:
+                impatient.cancel()
             place.leave()
+            users.pop()
+            if not users:
+                self._doors.pop(door, None)
 
 
-_HUNG_UP = "hung up before its banner."
+async def _begin(
+    target: Target,
+    options: asyncssh.SSHClientConnectionOptions,
+    sock: socket.socket | None,
+    bastion: asyncssh.SSHClientConnection | None,
+) -> asyncssh.SSHClientConnection:
+    """Start the protocol on a socket, or on a channel of the bastion; raises CannotOpen if that cannot be had."""
+    loop = asyncio.get_running_loop()
+
+    def protocol() -> asyncssh.SSHClientConnection:
+        return asyncssh.SSHClientConnection(loop, options, wait="auth")
+
+    if bastion is None:
+        _, connection = await loop.create_connection(protocol, sock=sock)
+        return connection
+    try:
+        _, tunnelled = await bastion.create_connection(protocol, target.address, target.port)  # type: ignore[arg-type]
+    except asyncssh.ChannelOpenError as error:
+        raise _not_forwarded(target, error) from error
+    except (asyncssh.Error, OSError) as error:
+        detail = f"The bastion {target.via[-1].name} went while connecting to {target.where}."
+        raise CannotOpen(Outcome("unreachable", reason="connect", detail=detail)) from error
+    return tunnelled  # type: ignore[return-value]  # a connection is a session of the bastion's channel too
 
 
-def _has_key(credential: Credential) -> bool:
-    return bool(credential.key_file or credential.private_key)
+def _not_forwarded(target: Target, error: asyncssh.ChannelOpenError) -> CannotOpen:
+    """Say why a bastion gave no way to a host; sshd passes on what its own connect said."""
+    said, bastion = error.reason.lower(), target.via[-1].name
+    if error.code == asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED:
+        detail = f"The bastion {bastion} does not forward connections to {target.where}."
+        advice = "Look at AllowTcpForwarding and PermitOpen there."
+        return CannotOpen(Outcome("unreachable", reason="connect", detail=detail), advice=advice)
+    if "refused" in said:
+        detail = f"{target.where} refused the connection of the bastion {bastion}."
+        return CannotOpen(Outcome("unreachable", reason="refused", detail=detail), advice="Is its SSH server running?")
+    if "resolv" in said or "name" in said:
+        detail = f"The bastion {bastion} does not know the name {target.address!r} of {target.name}."
+        return CannotOpen(Outcome("unreachable", reason="dns", detail=detail), advice="Check the address.")
+    detail = f"{target.where} cannot be connected to from the bastion {bastion}: {error.reason}."
+    return CannotOpen(Outcome("unreachable", reason="connect", detail=detail))
 
 
 class _Place:
@@ -182,7 +155,7 @@ class _Place:
     def __init__(self, *limits: asyncio.Semaphore) -> None:
         self._limits, self._held = limits, False
 
-    async def take(self, sock: socket.socket, target: Target, deadline: float) -> None:
+    async def take(self, target: Target, deadline: float) -> None:
         taken: list[asyncio.Semaphore] = []
         try:
             async with asyncio.timeout_at(deadline):
@@ -192,7 +165,6 @@ class _Place:
         except BaseException as error:
             for limit in taken:
                 limit.release()
-            sock.close()
             if isinstance(error, TimeoutError):
                 detail = f"{target.where} could not be asked in time: too many log-ins are waiting before it."
                 raise CannotOpen(Outcome("unreachable", reason="banner", detail=detail)) from error
@@ -244,7 +216,7 @@ async def _dial(target: Target, deadline: float) -> socket.socket:
     raise CannotOpen(Outcome("unreachable", reason="connect", detail=detail))
 
 
-def _explained(target: Target, error: BaseException, client: _Client) -> CannotOpen | NotAdmitted:
+def _explained(target: Target, error: BaseException, client: Client) -> CannotOpen | NotAdmitted:
     """Sort what went wrong while logging in into the closed list of outcomes."""
     where = target.where
     offered, key_ok = client.offered, client.key_ok

@@ -2,14 +2,17 @@
 
 import asyncio
 import shlex
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import asyncssh
 
 from msp.remote.outcome import Outcome, of_exit
 from msp.remote.output import Collector
-from msp.remote.transport import Output
+from msp.remote.ssh.pool import Link
+from msp.remote.transport import CannotOpen, NotAdmitted, Output
 
+STALE = 5.0  # seconds in which a warm connection must take the first command, or it is taken for dead
 GRACE = 1.0  # seconds that output may still come after the exit status; a background process may hold the stream
 
 
@@ -21,10 +24,14 @@ class _Session(asyncssh.SSHClientSession[bytes]):
         self.out, self.err = Collector(), Collector()
         self.status: int | None = None
         self.signal = ""
+        self.opened = False  # the host has opened the channel; the command is sent next
         self.ended = False
         self.left_behind = False
         self.last = loop.time()
         self._loop = loop
+
+    def connection_made(self, chan: asyncssh.SSHClientChannel[bytes]) -> None:
+        self.opened = True
 
     def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
         self.last = self._loop.time()
@@ -56,19 +63,23 @@ def command_line(script: str) -> str:
 
 
 class SshShell:
-    """See Shell. Commands of one connection may run at the same time."""
+    """See Shell. Commands of one connection may run at the same time.
 
-    def __init__(self, connection: asyncssh.SSHClientConnection) -> None:
-        self._connection = connection
+    anew: connects again; given for a warm connection, which may have died unnoticed before its first command.
+    """
+
+    def __init__(self, link: Link, anew: Callable[[], Awaitable[Link]] | None = None) -> None:
+        self.link = link
+        self.sound = True  # nothing happened that speaks against using the connection again
+        self._anew = anew
 
     @property
     def is_open(self) -> bool:
-        return not self._connection.is_closed()
+        return self.link.is_open
 
-    @property
-    def connection(self) -> asyncssh.SSHClientConnection:
-        """The logged-in connection itself: for what is no command, a console or a forwarded port."""
-        return self._connection
+    def lasts(self, time: timedelta) -> bool:
+        """Whether the connection may be used for that long: a certificate ends it."""
+        return self.link.lasts(time.total_seconds())
 
     async def run(
         self, script: str, *, timeout: timedelta, stdin: bytes = b"", idle: timedelta | None = None
@@ -76,19 +87,45 @@ class SshShell:
         """Run `script`; see Shell.run."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout.total_seconds()
-        session = _Session(loop)
-        channel: asyncssh.SSHClientChannel[bytes] | None = None
+        line = command_line(script)
+        anew, self._anew = self._anew, None
+        output = await self._run(line, deadline, stdin, idle, patience=None if anew is None else STALE)
+        if output.outcome is not _NOT_SENT or anew is None:
+            return output
+        self.link.close()
         try:
             async with asyncio.timeout_at(deadline):
-                channel, _ = await self._connection.create_session(
-                    lambda: session, command_line(script), encoding=None, request_pty=False
-                )
+                self.link, self.sound = await anew(), True
+        except (CannotOpen, NotAdmitted) as error:
+            return Output(error.outcome)
+        except TimeoutError:
+            detail = "The connection had died, and the time was over before a new one stood."
+            return Output(Outcome("unreachable", reason="connect", detail=detail))
+        return await self._run(line, deadline, stdin, idle)
+
+    async def _run(
+        self, line: str, deadline: float, stdin: bytes, idle: timedelta | None, *, patience: float | None = None
+    ) -> Output:
+        """Run one command line. The outcome is _NOT_SENT only when it certainly was not sent."""
+        loop = asyncio.get_running_loop()
+        connection, session = self.link.connection, _Session(loop)
+        channel: asyncssh.SSHClientChannel[bytes] | None = None
+
+        def stale() -> None:
+            if not session.opened:
+                connection.abort()
+
+        timer = loop.call_later(patience, stale) if patience is not None else None
+        try:
+            async with asyncio.timeout_at(deadline):
+                channel, _ = await connection.create_session(lambda: session, line, encoding=None, request_pty=False)
                 if stdin:
                     channel.write(stdin)
                 channel.write_eof()
                 await _finished(session, idle)
         except TimeoutError:
             stop(channel)
+            self.sound = False
             waited = "in time" if loop.time() >= deadline else f"with a word for {idle}"
             detail = f"The command did not end {waited}; it was told to stop, and may live on."
             return self._output(session, Outcome("timeout", detail=detail))
@@ -99,19 +136,31 @@ class SshShell:
             if channel is None and self.is_open:  # the server said no to this one request: nothing ran
                 detail = f"The host would not start the command: {error}."
                 return self._output(session, Outcome("failed", detail=detail))
-            return self._output(session, _lost())
+            self.sound = False
+            return self._output(session, self._lost() if session.opened else _NOT_SENT)
+        finally:
+            if timer is not None:
+                timer.cancel()
         if session.left_behind:
             channel.close()
         if not session.ended:
-            return self._output(session, _lost())
+            self.sound = False
+            return self._output(session, self._lost())
         return self._output(session, of_exit(session.status, session.signal))
 
     def _output(self, session: _Session, outcome: Outcome) -> Output:
         return Output(outcome, session.out.captured(), session.err.captured())
 
+    def _lost(self) -> Outcome:
+        why = "The connection went after the command was sent"
+        if self.link.expired:
+            why = "The certificate's time was over while the command was at work, so its session was closed"
+        return Outcome("lost", detail=f"{why}; what it did is unknown.")
 
-def _lost() -> Outcome:
-    return Outcome("lost", detail="The connection went after the command was sent; what it did is unknown.")
+
+_NOT_SENT = Outcome(
+    "unreachable", reason="connect", detail="The connection had gone before the command could be sent; nothing ran."
+)
 
 
 def stop(channel: asyncssh.SSHClientChannel[bytes] | None) -> None:

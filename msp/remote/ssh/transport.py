@@ -1,0 +1,103 @@
+"""A way into hosts over SSH: a warm connection if there is one, else a new one, straight or through bastions."""
+
+import asyncio
+from collections.abc import AsyncIterator, Hashable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+
+from msp.remote.outcome import Outcome
+from msp.remote.ssh.login import HANDSHAKES, HANDSHAKES_PER_DOOR, Logins
+from msp.remote.ssh.pool import IDLE, MOST_IDLE, Link, Pool, bastions_of
+from msp.remote.ssh.shell import SshShell
+from msp.remote.target import Target
+from msp.remote.transport import CannotOpen, NotAdmitted
+
+CONNECT_TIMEOUT = timedelta(seconds=20)
+
+
+class SshTransport:
+    """A way into hosts over SSH. One object may serve many runs of one event loop: it keeps connections warm."""
+
+    def __init__(
+        self,
+        *,
+        handshakes: int = HANDSHAKES,
+        per_door: int = HANDSHAKES_PER_DOOR,
+        idle: float = IDLE,
+        most_idle: int = MOST_IDLE,
+    ) -> None:
+        self._logins = Logins(handshakes=handshakes, per_door=per_door)
+        self.pool = Pool(idle=idle, most=most_idle)
+        self._bastions: dict[Hashable, asyncio.Task[Link]] = {}
+
+    async def close(self) -> None:
+        """Close every connection, warm or in use."""
+        for task in self._bastions.values():
+            task.cancel()
+        self._bastions.clear()
+        self.pool.close()
+        await asyncio.sleep(0)  # let the farewells leave
+
+    @asynccontextmanager
+    async def open(self, target: Target, *, timeout: timedelta = CONNECT_TIMEOUT) -> AsyncIterator[SshShell]:
+        """Connect and log in, or use a warm connection; see Transport."""
+        loop = asyncio.get_running_loop()
+        link = self.pool.take(target)
+
+        async def anew() -> Link:
+            return await self._connect(target, loop.time() + timeout.total_seconds())
+
+        shell = SshShell(link, anew) if link is not None else SshShell(await anew())
+        try:
+            yield shell
+        except BaseException:
+            shell.link.close()
+            raise
+        else:
+            self.pool.give(shell.link) if shell.sound else shell.link.close()
+
+    async def _connect(self, target: Target, deadline: float) -> Link:
+        credential = target.credential
+        over = await self._bastion(target, deadline) if target.via else None
+        connection, client = await self._logins.to(target, credential, over.connection if over else None, deadline)
+        link = Link(target, credential, connection, client, over)
+        self.pool.add(link)
+        return link
+
+    async def _bastion(self, target: Target, deadline: float) -> Link:
+        """Return the connection to the last bastion before a host, shared by all hosts behind it."""
+        hop = replace(target.via[-1], via=target.via[:-1])
+        key = bastions_of(target)
+        task = self._bastions.get(key)
+        if task is not None and task.done() and (task.cancelled() or task.exception() or not task.result().is_open):
+            task = None
+        if task is None:
+            task = self._bastions[key] = asyncio.create_task(self._connect(hop, deadline))
+            task.add_done_callback(lambda done: self._bastion_opened(key, done))
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await asyncio.shield(task)  # others wait for it too
+        except TimeoutError as error:
+            detail = f"The bastion {hop.where} did not let us in in time."
+            raise CannotOpen(Outcome("unreachable", reason="connect", detail=detail)) from error
+        except (CannotOpen, NotAdmitted) as error:
+            told = replace(error.outcome, detail=f"On the way to {target.name}: {error.outcome.detail}")
+            raise type(error)(told, advice=error.advice) from error
+
+    def _bastion_opened(self, key: Hashable, task: asyncio.Task[Link]) -> None:
+        """Forget a bastion that could not be reached, so that the next host tries anew; close one long unused."""
+        if task.cancelled() or task.exception() is not None:
+            if self._bastions.get(key) is task:
+                del self._bastions[key]
+            return
+        asyncio.get_running_loop().call_later(IDLE, self._bastion_idle, key, task)
+
+    def _bastion_idle(self, key: Hashable, task: asyncio.Task[Link]) -> None:
+        link = task.result()
+        if link.is_open and link.users:
+            asyncio.get_running_loop().call_later(IDLE, self._bastion_idle, key, task)
+            return
+        if self._bastions.get(key) is task:
+            del self._bastions[key]
+        link.close()
