@@ -131,7 +131,7 @@ def read(session: Session, settings: Settings, run_id: int, shard: int) -> Work:
         client_id=run.client_id,
         actor=run.actor,
         plan=ready,
-        targets=tuple(_target(session, vault, item) for _, item in rows),
+        targets=tuple(target_of(session, vault, item) for _, item in rows),
         positions=tuple(host.position for host, _ in rows),
         parallel=run.parallel,
         max_fail=run.max_fail,
@@ -139,7 +139,8 @@ def read(session: Session, settings: Settings, run_id: int, shard: int) -> Work:
     )
 
 
-def _target(session: Session, vault: Vault, item: ConfigurationItem) -> Target:
+def target_of(session: Session, vault: Vault, item: ConfigurationItem) -> Target:
+    """Return where an item is reached, its log-in from the vault and the host keys that are pinned."""
     credential = Credential(user=item.username or "")
     if item.secret_name:
         value = vault.get(session, item.secret_name, client_id=item.client_id)
