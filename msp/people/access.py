@@ -8,14 +8,15 @@ RIGHTS: dict[str, frozenset[str]] = {
     "technician": frozenset(
         {"staff.see", "ticket.see", "ticket.work", "run.see", "run.request", "asset.see", "contract.see"}
         | {"backup.see", "backup.request", "dispatch.see", "visit.work", "evidence.see"}
+        | {"console.open", "console.see"}
     ),
     "dispatcher": frozenset(
         {"staff.see", "ticket.see", "ticket.work", "run.see", "asset.see", "contract.see", "backup.see"}
-        | {"dispatch.see", "dispatch.plan", "evidence.see"}
+        | {"dispatch.see", "dispatch.plan", "evidence.see", "console.see"}
     ),
     "account manager": frozenset(
         {"staff.see", "ticket.see", "run.see", "asset.see", "contract.see", "contract.edit", "billing.confirm"}
-        | {"backup.see", "dispatch.see", "evidence.see"}
+        | {"backup.see", "dispatch.see", "evidence.see", "console.see", "console.end"}
     ),
     "client user": frozenset({"portal.see", "portal.open_ticket"}),
     "client approver": frozenset({"portal.see", "portal.open_ticket", "portal.approve"}),
