@@ -41,6 +41,7 @@ class Target:
     kind: str = "server"  # class of the configuration item
     asset_id: int | None = None
     via: tuple["Target", ...] = ()  # bastions on the way, the nearest to us first; their own `via` does not count
+    plain: str = ""  # why what is not encrypted (VNC) may cross the network to it all the same
     facts: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
