@@ -1,0 +1,111 @@
+"""Pictures of a screen as evidence: small PNGs, in which whatever may show a secret is covered."""
+
+from io import BytesIO
+from typing import TYPE_CHECKING, Final
+
+from PIL import Image, ImageChops, ImageDraw
+
+from msp.remote.screen.match import Blank, Template
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Box = tuple[int, int, int, int]
+LARGEST: Final = 400 * 1024  # bytes of one stored picture
+TILE: Final = 16  # pixels; what changed is covered tile by tile
+COVER: Final = (128, 128, 128)
+
+
+def png(image: Image.Image) -> bytes:
+    """Return a picture as PNG; one too large loses colours first, then size."""
+    kept = image
+    while True:
+        for form in (kept, kept.quantize(256)):
+            stream = BytesIO()
+            form.save(stream, "PNG", optimize=form is not kept)
+            if stream.tell() <= LARGEST:
+                return stream.getvalue()
+        kept = kept.reduce(2)
+
+
+class Veil:
+    """Covers what came onto the screen because a secret was typed, while it is typed and as long as it is seen."""
+
+    def __init__(self, *, blind: bool = False) -> None:
+        """blind: a secret was typed over an earlier connection, so nobody knows where it stands now."""
+        self._blind = blind
+        self._before: Image.Image | None = None
+        self._echoes: list[tuple[Box, Image.Image]] = []
+
+    def secret_follows(self, screen: Image.Image) -> None:
+        """Remember the screen as it was before a secret was typed."""
+        if self._before is None:
+            self._before = screen.copy()
+
+    def secret_typed(self, screen: Image.Image) -> None:
+        """Remember what the typing of a secret left on the screen."""
+        if self._before is not None and self._before.size == screen.size:
+            for box in changed(self._before, screen):
+                self._echoes.append((box, screen.crop(box)))
+
+    def step_is_over(self) -> None:
+        """From here on only what the secret left is covered, wherever it moves."""
+        self._before = None
+
+    def over(self, screen: Image.Image) -> Image.Image:
+        """Return a picture of the screen without what may show a secret."""
+        shown = screen.copy()
+        draw = ImageDraw.Draw(shown)
+        if self._blind or (self._before is not None and self._before.size != screen.size):
+            draw.rectangle((0, 0, *shown.size), fill=COVER)
+            return shown
+        if self._before is not None:
+            for box in changed(self._before, screen):
+                draw.rectangle(_inner(box), fill=COVER)
+        for box, echo in self._echoes:
+            self._cover(draw, screen, box, echo)
+        return shown
+
+    def _cover(self, draw: ImageDraw.ImageDraw, screen: Image.Image, box: Box, echo: Image.Image) -> None:
+        """Cover an echo where it stood, and wherever it stands now."""
+        if box[2] <= screen.width and box[3] <= screen.height and _alike(screen.crop(box), echo):
+            draw.rectangle(_inner(box), fill=COVER)
+        try:
+            template = Template(echo, tolerance=32, share=0.8)
+        except Blank:
+            return
+        left = screen.copy()
+        for _ in range(8):  # as often as it stands there
+            found = template.find(left)
+            if found is None:
+                return
+            here = (*found, found[0] + echo.width, found[1] + echo.height)
+            draw.rectangle(_inner(here), fill=COVER)
+            left.paste(COVER, here)
+
+
+def changed(before: Image.Image, after: Image.Image) -> "Iterator[Box]":
+    """Yield boxes around what differs between two pictures of one size: runs of tiles, row by row."""
+    difference = ImageChops.difference(before.convert("RGB"), after.convert("RGB")).convert("L").point(_any)
+    small = difference.reduce(TILE).point(_any)  # a tile with any change is not quite black
+    whole = difference.getbbox()
+    if whole is None:
+        return
+    for row in range(whole[1] // TILE, (whole[3] - 1) // TILE + 1):
+        strip = small.crop((0, row, small.width, row + 1)).getbbox()
+        if strip:
+            yield (strip[0] * TILE, row * TILE, min(strip[2] * TILE, after.width), min((row + 1) * TILE, after.height))
+
+
+def _any(value: int) -> int:
+    return 255 if value else 0
+
+
+def _inner(box: Box) -> Box:
+    return box[0], box[1], box[2] - 1, box[3] - 1
+
+
+def _alike(seen: Image.Image, echo: Image.Image) -> bool:
+    """Whether at least half of what the echo shows still stands there."""
+    difference = ImageChops.difference(seen, echo).convert("L").point(_any)
+    return difference.histogram()[0] >= difference.width * difference.height // 2
