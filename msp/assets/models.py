@@ -25,6 +25,11 @@ class ConfigurationItem(Model):
     port: Mapped[int | None]
     username: Mapped[str | None]
     secret_name: Mapped[str | None]  # in the vault of this client
+    credential_kind: Mapped[str] = mapped_column(default="secret")  # secret, or ca: a certificate for each run
+    become_secret_name: Mapped[str | None]  # password that sudo asks for, if it is not the one of the log-in
+    bastion_id: Mapped[int | None] = mapped_column(ForeignKey("configuration_item.id"))  # the way leads through it
+    old_algorithms: Mapped[list[str]] = mapped_column(JSON, default=list)  # of SSH; default none
+    old_algorithms_until: Mapped[datetime | None]
     criticality: Mapped[int] = mapped_column(default=3)  # 1 is most critical
     status: Mapped[str] = mapped_column(default="live")  # planned, live, retired
     facts: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)

@@ -29,6 +29,7 @@ MODEL_MODULES = (
     "msp.desk.models",
     "msp.desk.roster",
     "msp.remote.models",
+    "msp.remote.ca",
     "msp.remote.rotations",
     "msp.remote.consoles.models",
     "msp.dispatch.models",

@@ -157,6 +157,21 @@ def upgrade() -> None:
         batch_op.create_index("ix_schedule_next_due_at", ["next_due_at"], unique=False)
 
     op.create_table(
+        "ssh_authority",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("client_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("public_key", sa.Text(), nullable=False),
+        sa.Column("source_addresses", sa.Text(), nullable=False),
+        sa.Column("created_at", msp.db.UtcDateTime(), nullable=False),
+        sa.Column("created_by", sa.Text(), nullable=False),
+        sa.Column("replaced_at", msp.db.UtcDateTime(), nullable=True),
+        sa.Column("revoked_at", msp.db.UtcDateTime(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_ssh_authority")),
+    )
+    with op.batch_alter_table("ssh_authority", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_ssh_authority_client_id"), ["client_id"], unique=False)
+
+    op.create_table(
         "vault_key",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("client_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -249,6 +264,29 @@ def upgrade() -> None:
         sa.UniqueConstraint("client_id", "name", name=op.f("uq_site_client_id")),
     )
     op.create_table(
+        "ssh_certificate",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("authority_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("key_id", sa.Text(), nullable=False),
+        sa.Column("principals", sa.Text(), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("run_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("valid_after", msp.db.UtcDateTime(), nullable=False),
+        sa.Column("valid_before", msp.db.UtcDateTime(), nullable=False),
+        sa.Column("revoked_at", msp.db.UtcDateTime(), nullable=True),
+        sa.Column("revoked_by", sa.Text(), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["authority_id"], ["ssh_authority.id"], name=op.f("fk_ssh_certificate_authority_id_ssh_authority")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_ssh_certificate")),
+    )
+    with op.batch_alter_table("ssh_certificate", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_ssh_certificate_authority_id"), ["authority_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_ssh_certificate_run_id"), ["run_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_ssh_certificate_valid_before"), ["valid_before"], unique=False)
+
+    op.create_table(
         "user",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("email", sa.Text(), nullable=False),
@@ -317,10 +355,18 @@ def upgrade() -> None:
         sa.Column("port", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("username", sa.Text(), nullable=True),
         sa.Column("secret_name", sa.Text(), nullable=True),
+        sa.Column("credential_kind", sa.Text(), nullable=False),
+        sa.Column("become_secret_name", sa.Text(), nullable=True),
+        sa.Column("bastion_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("old_algorithms", sa.JSON(), nullable=False),
+        sa.Column("old_algorithms_until", msp.db.UtcDateTime(), nullable=True),
         sa.Column("criticality", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("facts", sa.JSON(), nullable=False),
         sa.Column("created_at", msp.db.UtcDateTime(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["bastion_id"], ["configuration_item.id"], name=op.f("fk_configuration_item_bastion_id_configuration_item")
+        ),
         sa.ForeignKeyConstraint(["client_id"], ["client.id"], name=op.f("fk_configuration_item_client_id_client")),
         sa.ForeignKeyConstraint(["site_id"], ["site.id"], name=op.f("fk_configuration_item_site_id_site")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_configuration_item")),
