@@ -113,6 +113,7 @@ class HostRun:
             finished_at=utc_now(),
             out=output.out.redacted(redactor) if output and output.out.size else NOTHING,
             err=output.err.redacted(redactor) if output and output.err.size else NOTHING,
+            pictures=output.pictures if output else (),
         )
         self._around.books.result(record)
         return record

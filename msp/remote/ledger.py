@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 
 from msp.remote.outcome import Outcome
 from msp.remote.output import NOTHING, Captured
+from msp.remote.transport import Picture
 
 Phase = Literal["connect", "probe", "do", "check", "undo"]
 Verdict = Literal["granted", "finished", "in_doubt"]
@@ -39,6 +40,7 @@ class StepRecord:
     finished_at: datetime
     out: Captured = NOTHING
     err: Captured = NOTHING
+    pictures: tuple[Picture, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,24 @@ class StepResult(Model):
     finished_at: Mapped[datetime]
 
 
+class RunPicture(Model):
+    """What a screen showed during one phase of one step: evidence, with its digest in the chain."""
+
+    __tablename__ = "run_picture"
+    __table_args__ = (UniqueConstraint("run_host_id", "step", "phase", "attempt", "position"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("run.id"), index=True)
+    run_host_id: Mapped[int] = mapped_column(ForeignKey("run_host.id"))
+    step: Mapped[int]
+    phase: Mapped[str]  # probe, do, check, undo
+    attempt: Mapped[int] = mapped_column(default=1)
+    position: Mapped[int]  # 0, 1, 2 ... in the order in which they were taken
+    name: Mapped[str]  # before, after, seen, not seen, or as the playbook calls it
+    png: Mapped[bytes] = mapped_column(LargeBinary)  # at most some hundred kilobytes
+    sha256: Mapped[str]  # of `png`, in hex
+    taken_at: Mapped[datetime]
+
+
 class Approval(Model):
     """A question to the person the contract names: may this run, exactly as digested, go ahead?"""
 

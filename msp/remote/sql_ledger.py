@@ -14,6 +14,7 @@ from msp.clock import utc_now
 from msp.engine import claims, crashpoints
 from msp.engine.claims import ClaimKey
 from msp.engine.models import EffectClaim
+from msp.remote import pictures
 from msp.remote.ledger import History, HostEnd, Key, StepRecord, Verdict
 from msp.remote.models import Run, RunHost, StepResult
 from msp.remote.outcome import Outcome
@@ -79,6 +80,8 @@ class SqlLedger:
             session.execute(waiting.values(state="running", started_at=now))
         if records:
             self._store(session, records)
+            if any(record.pictures for record in records):
+                pictures.store(session, self._run_id, self._ids, records)
             self._settle_claims(session, records)
         for end in ends:
             self._end(session, end)
@@ -267,6 +270,7 @@ def _proof(record: StepRecord) -> dict[str, Any]:
         "finished_at": record.finished_at.isoformat(),
         "stdout": {"bytes": record.out.size, "sha256": record.out.sha256},
         "stderr": {"bytes": record.err.size, "sha256": record.err.sha256},
+        **({"pictures": [pictures.proof(shot) for shot in record.pictures]} if record.pictures else {}),
     }
 
 

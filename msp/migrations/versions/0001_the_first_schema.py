@@ -997,6 +997,29 @@ def upgrade() -> None:
         sa.UniqueConstraint("rotation_id", "asset_id", name=op.f("uq_rotation_host_rotation_id")),
     )
     op.create_table(
+        "run_picture",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("run_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("run_host_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("step", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("phase", sa.Text(), nullable=False),
+        sa.Column("attempt", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("position", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("png", sa.LargeBinary(), nullable=False),
+        sa.Column("sha256", sa.Text(), nullable=False),
+        sa.Column("taken_at", msp.db.UtcDateTime(), nullable=False),
+        sa.ForeignKeyConstraint(["run_host_id"], ["run_host.id"], name=op.f("fk_run_picture_run_host_id_run_host")),
+        sa.ForeignKeyConstraint(["run_id"], ["run.id"], name=op.f("fk_run_picture_run_id_run")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_run_picture")),
+        sa.UniqueConstraint(
+            "run_host_id", "step", "phase", "attempt", "position", name=op.f("uq_run_picture_run_host_id")
+        ),
+    )
+    with op.batch_alter_table("run_picture", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_run_picture_run_id"), ["run_id"], unique=False)
+
+    op.create_table(
         "step_result",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("run_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),

@@ -29,6 +29,8 @@ class Line:
 def main(fd: int, family: int) -> None:
     """Log in, then perform requests until the parent closes the line or the connection ends."""
     line = Line()
+    absent: dict[str, Any] = sys.modules  # Twisted looks for TLS at 0.2 s of CPU and more libraries; RFB here has none
+    absent["OpenSSL"] = None
     first = json.loads(sys.stdin.buffer.readline() or b"{}")
     from twisted.internet import reactor
     from twisted.logger import globalLogBeginner

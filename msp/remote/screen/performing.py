@@ -56,6 +56,7 @@ class Performing:
         """sending: called before the first key or click goes out. seconds: that all acts may take."""
         self._client, self._veil, self._sending = client, veil, sending
         self._deadline = monotonic() + seconds
+        self._touched = False  # something was sent since the screen was last seen to stand still
         self.pictures: list[Shot] = []
 
     async def run(self, acts: Sequence[Mapping[str, Any]]) -> None:
@@ -71,8 +72,7 @@ class Performing:
         if sends:
             self._keep("before")
         try:
-            for number, one in enumerate(acts, 1):
-                self._number = number
+            for one in acts:
                 await getattr(self, "_" + one["act"])(one)
         except (NotSeen, CannotTell):
             self._keep("not seen")
@@ -105,8 +105,14 @@ class Performing:
     async def _pause(self, seconds: float) -> None:
         await deferLater(reactor, seconds, lambda: None)
 
+    def _sends(self) -> None:
+        """Tell that keys or clicks go out from here on."""
+        self._touched = True
+        self._sending()
+
     async def _settled(self) -> None:
         """Wait until the screen stands still, and with it until the server has read all that was sent."""
+        self._touched = False
         until, since = monotonic() + SETTLE, monotonic()
         await self._client.look()
         last = self._screen().tobytes()
@@ -119,7 +125,7 @@ class Performing:
     # acts, named as on the wire
 
     async def _capture(self, act: Mapping[str, Any]) -> None:
-        await self._client.look()
+        await (self._settled() if self._touched else self._client.look())
         self._keep(act["name"], act["box"])
 
     async def _wait(self, act: Mapping[str, Any]) -> None:
@@ -129,7 +135,7 @@ class Performing:
         if act["secret"]:
             await self._settled()
             self._veil.secret_follows(self._screen())
-        self._sending()
+        self._sends()
         for key in act["keys"]:
             self._client.keyEvent(key, down=True)
             self._client.keyEvent(key, down=False)
@@ -142,7 +148,7 @@ class Performing:
             await self._client.look()  # the server has read it before the next act
 
     async def _press(self, act: Mapping[str, Any]) -> None:
-        self._sending()
+        self._sends()
         for combination in act["combinations"]:
             for key in combination:
                 self._client.keyEvent(key, down=True)
@@ -159,7 +165,7 @@ class Performing:
         else:
             box = await self._sought(act)
             x, y = (box[0] + box[2]) // 2, (box[1] + box[3]) // 2
-        self._sending()
+        self._sends()
         self._client.mouseMove(x, y)
         await self._pause(0.05)  # a window under the pointer takes notice
         for _ in range(act["times"]):
