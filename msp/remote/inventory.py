@@ -1,23 +1,26 @@
 """Lists of hosts for ad-hoc runs: our own lines, an Ansible inventory (INI or YAML), or an OpenSSH configuration.
 
 Our lines: `name address port user key=/path hostkey=/path|"ssh-ed25519 AAAA..."`; `#` begins a comment. Further words:
-transport=, platform=, kind=, password=REFERENCE. A path is taken from the folder of the list.
+transport=, platform=, kind=, password=REFERENCE, become_password=REFERENCE, via=BASTION, run=no (it is only a
+bastion). A path is taken from the folder of the list.
 """
 
 import configparser
 import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from msp.errors import Misconfigured
 from msp.remote.target import Credential, Target
+from msp.remote.ways import led
 from msp.secret import Secret
 
 _KEY = re.compile(r"((?:ssh-|ecdsa-sha2-|sk-)\S+)\s+(AAAA[A-Za-z0-9+/=]+)")
-_WORDS = ("key", "hostkey", "password", "transport", "platform", "kind", "port", "user", "address")
+_WORDS = ("key", "hostkey", "password", "become_password", "transport", "platform", "kind", "port", "user", "address",
+          "via", "run")  # fmt: skip
 
 
 def host_keys(text: str) -> tuple[str, ...]:
@@ -29,11 +32,19 @@ def host_keys(text: str) -> tuple[str, ...]:
 def read_hosts(path: Path, *, secret: Callable[[str], Secret]) -> list[Target]:
     """Return the hosts of our own list. Raises Misconfigured with the line that cannot be read."""
     targets: dict[str, Target] = {}
+    jumps: dict[str, str] = {}
+    unused: set[str] = set()
     for number, line in enumerate(_text(path).splitlines(), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         try:
-            target = _host(line, path.parent, secret)
+            name, given = _words(line)
+            target = _target(name, given, path.parent, secret)
+            jumps[name] = given.get("via", "")
+            if given.get("run", "yes") not in ("yes", "no"):
+                raise ValueError(f"run={given['run']} is neither run=yes nor run=no")
+            if given.get("run") == "no":
+                unused.add(name)
         except ValueError as error:
             raise Misconfigured(
                 f"{path}:{number}: {error}.", advice="Write: name address port user key=/path hostkey=/path."
@@ -41,7 +52,14 @@ def read_hosts(path: Path, *, secret: Callable[[str], Secret]) -> list[Target]:
         if target.name in targets:
             raise Misconfigured(f"{path}:{number}: host {target.name} stands here twice.", advice="Name it once.")
         targets[target.name] = target
-    return _some(list(targets.values()), path)
+    return _some([target for name, target in _led(path, targets, jumps).items() if name not in unused], path)
+
+
+def _led(path: Path, targets: Mapping[str, Target], jumps: Mapping[str, str]) -> dict[str, Target]:
+    try:
+        return led(targets, jumps)
+    except Misconfigured as error:
+        raise Misconfigured(f"{path}: {error.what}", advice=error.advice) from error
 
 
 def _text(path: Path) -> str:
@@ -59,7 +77,8 @@ def _some(targets: list[Target], path: Path) -> list[Target]:
     return targets
 
 
-def _host(line: str, folder: Path, secret: Callable[[str], Secret]) -> Target:
+def _words(line: str) -> tuple[str, dict[str, str]]:
+    """Return the name and the words of a line; raises ValueError."""
     words = shlex.split(line, comments=True)
     plain: list[str] = []
     given: dict[str, str] = {}
@@ -80,12 +99,9 @@ def _host(line: str, folder: Path, secret: Callable[[str], Secret]) -> Target:
     name, address, port, user = (plain + [""] * 4)[:4]
     if not name:
         raise ValueError("the name is missing")
-    return _target(
-        name,
-        {"address": address, "port": port, "user": user} | {key: value for key, value in given.items() if value},
-        folder,
-        secret,
-    )
+    return name, {"address": address, "port": port, "user": user} | {
+        key: value for key, value in given.items() if value
+    }
 
 
 def _target(name: str, given: Mapping[str, str], folder: Path, secret: Callable[[str], Secret]) -> Target:
@@ -112,6 +128,7 @@ def _target(name: str, given: Mapping[str, str], folder: Path, secret: Callable[
             user=given.get("user") or "root",
             key_file=folder / Path(given["key"]).expanduser() if given.get("key") else None,
             password=secret(password) if password else None,
+            become_password=secret(given["become_password"]) if given.get("become_password") else None,
         ),
         host_keys=pins,
         transport=given.get("transport") or "ssh",
@@ -134,12 +151,14 @@ def read_inventory(path: Path, *, secret: Callable[[str], Secret], known_hosts: 
             known_hosts = known_hosts or known
         else:
             entries = dict(_from_ini(text))
-        targets = [_target(name, given, path.parent, secret) for name, given in entries.items()]
+        targets = {name: _target(name, given, path.parent, secret) for name, given in entries.items()}
     except (ValueError, configparser.Error) as error:
         raise Misconfigured(f"{path}: {error}.", advice="Give an Ansible inventory or an OpenSSH config.") from error
+    ready = list(_led(path, targets, {name: given.get("via", "") for name, given in entries.items()}).values())
     if known_hosts and known_hosts.exists():
-        targets = list(_pinned(targets, known_hosts))
-    return _some(targets, path)
+        pin = _pinner(known_hosts)
+        ready = [replace(pin(target), via=tuple(pin(hop) for hop in target.via)) for target in ready]
+    return _some(ready, path)
 
 
 _ANSIBLE = {
@@ -157,10 +176,16 @@ _ANSIBLE = {
 }
 
 
+_ANSIBLE_JUMP = re.compile(r"(?:-J\s*|-o\s*[\"']?ProxyJump[=\s]\s*)([^\s\"']+)", re.IGNORECASE)
+
+
 def _ansible(variables: Mapping[str, Any]) -> dict[str, str]:
     given = {_ANSIBLE[name]: str(value) for name, value in variables.items() if name in _ANSIBLE}
     if variables.get("ansible_connection") == "local":
         given["transport"] = "local"
+    arguments = f"{variables.get('ansible_ssh_common_args') or ''} {variables.get('ansible_ssh_extra_args') or ''}"
+    if jump := _ANSIBLE_JUMP.search(arguments):
+        given["via"] = jump[1]
     return given
 
 
@@ -254,7 +279,7 @@ def _from_ssh_config(text: str) -> tuple[dict[str, dict[str, str]], Path | None]
         elif len(words) > 1:
             blocks[-1][1].setdefault(key, words[1])
     names = [name for patterns, _ in blocks[1:] for name in patterns if not re.search(r"[*?!]", name)]
-    ours = {"hostname": "address", "port": "port", "user": "user", "identityfile": "key"}
+    ours = {"hostname": "address", "port": "port", "user": "user", "identityfile": "key", "proxyjump": "via"}
     entries: dict[str, dict[str, str]] = {}
     known: Path | None = None
     for name in names:
@@ -271,19 +296,21 @@ def _from_ssh_config(text: str) -> tuple[dict[str, dict[str, str]], Path | None]
     return entries, known
 
 
-def _pinned(targets: Iterable[Target], known_hosts: Path) -> Iterator[Target]:
-    """Add keys of a known_hosts file, hashed names included, to targets that have none."""
+def _pinner(known_hosts: Path) -> Callable[[Target], Target]:
+    """Return a function that adds keys of a known_hosts file, hashed names included, to a target that has none."""
     import asyncssh
 
     try:
         known = asyncssh.import_known_hosts(known_hosts.read_text("utf-8", "replace"))
     except (ValueError, OSError) as error:
         raise Misconfigured(f"{known_hosts} cannot be used: {error}.", advice="Give a known_hosts file.") from error
-    for target in targets:
+
+    def pin(target: Target) -> Target:
         if target.host_keys:
-            yield target
-            continue
+            return target
         port = None if target.port == 22 else target.port
         keys = known.match(target.address, target.address, port)[0] or known.match(target.name, "", port)[0]
         lines = tuple(key.export_public_key("openssh").decode().strip() for key in keys)
-        yield replace(target, host_keys=host_keys("\n".join(lines)))
+        return replace(target, host_keys=host_keys("\n".join(lines)))
+
+    return pin

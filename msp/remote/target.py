@@ -20,6 +20,7 @@ class Credential:
     private_key: Secret | None = None  # a private key in OpenSSH form, from the vault
     certificate: str = ""  # an OpenSSH certificate for `private_key`
     password: Secret | None = None
+    become_password: Secret | None = None  # what sudo asks for, if it is not `password`
     valid_until: datetime | None = None  # end of the certificate's time; sessions opened with it end then
 
     def seconds_left(self) -> float:

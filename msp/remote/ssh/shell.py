@@ -133,7 +133,9 @@ class SshShell:
             stop(channel)
             raise
         except (asyncssh.Error, OSError) as error:
-            if channel is None and self.is_open:  # the server said no to this one request: nothing ran
+            if (
+                channel is None and self.is_open and not _was_dead(error)
+            ):  # the server said no to this one request: nothing ran
                 detail = f"The host would not start the command: {error}."
                 return self._output(session, Outcome("failed", detail=detail))
             self.sound = False
@@ -156,6 +158,11 @@ class SshShell:
         if self.link.expired:
             why = "The certificate's time was over while the command was at work, so its session was closed"
         return Outcome("lost", detail=f"{why}; what it did is unknown.")
+
+
+def _was_dead(error: Exception) -> bool:
+    """Whether asyncssh found its connection gone when it was to open a channel: it knows before it tells."""
+    return isinstance(error, asyncssh.ChannelOpenError) and error.reason == "SSH connection closed"
 
 
 _NOT_SENT = Outcome(

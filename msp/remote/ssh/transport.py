@@ -31,6 +31,12 @@ class SshTransport:
         self.pool = Pool(idle=idle, most=most_idle)
         self._bastions: dict[Hashable, asyncio.Task[Link]] = {}
 
+    @property
+    def bastions(self) -> list[Link]:
+        """The connections to bastions that stand now."""
+        opened = [task.result() for task in self._bastions.values() if task.done() and not _failed(task)]
+        return [link for link in opened if link.is_open]
+
     async def close(self) -> None:
         """Close every connection, warm or in use."""
         for task in self._bastions.values():
@@ -60,7 +66,14 @@ class SshTransport:
     async def _connect(self, target: Target, deadline: float) -> Link:
         credential = target.credential
         over = await self._bastion(target, deadline) if target.via else None
-        connection, client = await self._logins.to(target, credential, over.connection if over else None, deadline)
+        try:
+            connection, client = await self._logins.to(target, credential, over.connection if over else None, deadline)
+        except CannotOpen:
+            await asyncio.sleep(0)
+            if over is None or over.is_open:
+                raise
+            over = await self._bastion(target, deadline)  # it had died unnoticed; once more over a new connection
+            connection, client = await self._logins.to(target, credential, over.connection, deadline)
         link = Link(target, credential, connection, client, over)
         self.pool.add(link)
         return link
@@ -70,7 +83,7 @@ class SshTransport:
         hop = replace(target.via[-1], via=target.via[:-1])
         key = bastions_of(target)
         task = self._bastions.get(key)
-        if task is not None and task.done() and (task.cancelled() or task.exception() or not task.result().is_open):
+        if task is not None and task.done() and (_failed(task) or not task.result().is_open):
             task = None
         if task is None:
             task = self._bastions[key] = asyncio.create_task(self._connect(hop, deadline))
@@ -87,7 +100,7 @@ class SshTransport:
 
     def _bastion_opened(self, key: Hashable, task: asyncio.Task[Link]) -> None:
         """Forget a bastion that could not be reached, so that the next host tries anew; close one long unused."""
-        if task.cancelled() or task.exception() is not None:
+        if _failed(task):
             if self._bastions.get(key) is task:
                 del self._bastions[key]
             return
@@ -101,3 +114,7 @@ class SshTransport:
         if self._bastions.get(key) is task:
             del self._bastions[key]
         link.close()
+
+
+def _failed(task: asyncio.Task[Link]) -> bool:
+    return task.cancelled() or task.exception() is not None
