@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 STATIC = ROOT / "web" / "msp_web" / "static"
 LIST = ROOT / "tools" / "vendor.json"
 SVG = "http://www.w3.org/2000/svg"
+LICENCES = ("LICENSE", "LICENSE.txt")
 
 
 def pack(name: str, version: str, into: Path) -> Path:
@@ -120,12 +121,14 @@ def main(accept: bool) -> int:
                 if target.suffix == ".css":
                     text = without_data_urls(text, target.parent / "img")
                 target.write_text(text, "utf-8")
+            for inside, outside in package.get("folders", {}).items():  # as they are: some licences ask for that
+                shutil.copytree(source / inside, fresh / outside)
             if "sprite" in package:
                 (fresh / package["sprite"]).write_text(sprite(wanted["icons"], source / "icons" / "outline"), "utf-8")
-            file = source / "LICENSE"
+            file = next((source / known for known in LICENCES if (source / known).exists()), None)
             author = json.loads((source / "package.json").read_text("utf-8")).get("author", "")
             author = author.get("name", "") if isinstance(author, dict) else author
-            licences[name] = file.read_text("utf-8") if file.exists() else f"Copyright (c) {author}\n\n{MIT}"
+            licences[name] = file.read_text("utf-8") if file else f"Copyright (c) {author}\n\n{MIT}"
         wanted["integrity"] = {
             key: value
             for key, value in wanted["integrity"].items()
