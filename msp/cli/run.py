@@ -173,7 +173,7 @@ def _limited(found: Any, connect_timeout: float | None) -> Any:
 
 
 class Secrets:
-    """Opens references to secrets: vault:NAME, env:VARIABLE, file:PATH. Opens the database for the first kind only."""
+    """Opens references to secrets: vault:, bao:, env:, file:. Opens the database for the first kind only."""
 
     def __init__(self, settings: "Settings", client_id: int = 0) -> None:
         self._settings, self._client_id = settings, client_id
@@ -194,6 +194,11 @@ class Secrets:
             console.use_database()
             with db.begin() as session:
                 return Vault.from_file(self._settings.key_path).get(session, name, client_id=self._client_id)
+        if kind == "bao":
+            from msp.secret_store import openbao
+            from msp.secret_store.reference import parse
+
+            return openbao.connected(openbao.Account.of(self._settings)).get(parse(reference)).value
         if kind == "env":
             if name not in os.environ:
                 raise Misconfigured(f"The environment has no variable {name}.", advice="Set it, or use vault:NAME.")

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import select
@@ -18,7 +19,7 @@ from msp.desk import tickets
 from msp.engine import crashpoints, perform, queues
 from msp.engine.models import Job
 from msp.errors import Conflict, NotFound
-from msp.flows import after_run, approving, deciding, runs
+from msp.flows import after_run, approving, deciding, keyring, runs
 from msp.redact import Redactor
 from msp.remote import catalogue, plan
 from msp.remote.models import Run, RunHost
@@ -27,7 +28,7 @@ from msp.remote.sql_ledger import SqlLedger
 from msp.remote.target import Credential, Target
 from msp.remote.wires import Wires
 from msp.settings import Settings
-from msp.vault import Secret, Vault
+from msp.vault import CURRENT, Secret, Vault
 
 WIRES = Wires()  # of this process: connections stay warm from one run to the next
 LOOK_AGAIN = timedelta(seconds=5)  # how old the answer to "may we still?" may be
@@ -60,8 +61,11 @@ def drive(settings: Settings, run_id: int, shard: int, segment: str | None = Non
         return
     crashpoints.at("run.started")
     if state == "running":
+        with db.read() as session:
+            wanted = keyring.of_run(session, run_id, shard)
+        fetched = keyring.fetch(settings, wanted)
         with db.begin() as session:  # a first secret of a client writes its key
-            work = read(session, settings, run_id, shard)
+            work = read(session, settings, run_id, shard, fetched)
         interrupted = bool(work.targets) and WIRES.run(_run(settings, work))
         if interrupted:
             raise queues.HandBack
@@ -109,29 +113,41 @@ def _end_rest(session: Session, run: Run, outcome: str, detail: str, *, shard: i
         host.finished_at = utc_now()
 
 
-def read(session: Session, settings: Settings, run_id: int, shard: int) -> Work:
-    """Return the work of one shard: its plan with secrets opened, and a target for each host not yet ended."""
+def read(
+    session: Session,
+    settings: Settings,
+    run_id: int,
+    shard: int,
+    fetched: keyring.Fetched = MappingProxyType({}),
+) -> Work:
+    """Return the work of one shard: its plan with secrets opened, and a target for each host not yet ended.
+
+    fetched: what other stores than our vault keep for it. A host whose credential was withdrawn ends as refused.
+    """
     run = session.get_one(Run, run_id)
-    vault = Vault.from_file(settings.key_path)
+    keys = keyring.Keyring(Vault.from_file(settings.key_path), fetched)
 
     def secret(reference: str) -> Secret:
-        return vault.get(session, reference.removeprefix("vault:"), client_id=run.client_id or 0)
+        return keys.get(session, reference, client_id=run.client_id or 0)
 
-    found = catalogue.parse(run.document, own=settings.playbooks)
-    ready = plan.build(found, run.parameters, secret=secret, include=catalogue.includer(settings.playbooks))
     query = (
         select(RunHost, ConfigurationItem)
         .join(ConfigurationItem, ConfigurationItem.id == RunHost.asset_id)
         .where(RunHost.run_id == run.id, RunHost.shard == shard, RunHost.outcome.is_(None))
         .order_by(RunHost.position)
     )
-    rows = list(session.execute(query))
+    rows = [(host, item) for host, item in session.execute(query)]
+    shut = keyring.for_run(session, run, rows, utc_now())
+    rows = [(host, item) for host, item in rows if host.id not in shut]
+    found = catalogue.parse(run.document, own=settings.playbooks)
+    ready = plan.build(found, run.parameters, secret=secret, include=catalogue.includer(settings.playbooks))
+    values = keyring.values_in_use(session, run)
     return Work(
         run_id=run.id,
         client_id=run.client_id,
         actor=run.actor,
         plan=ready,
-        targets=tuple(target_of(session, vault, item) for _, item in rows),
+        targets=tuple(target_of(session, keys, item, which=values.get(item.id, CURRENT)) for _, item in rows),
         positions=tuple(host.position for host, _ in rows),
         parallel=run.parallel,
         max_fail=run.max_fail,
@@ -139,11 +155,16 @@ def read(session: Session, settings: Settings, run_id: int, shard: int) -> Work:
     )
 
 
-def target_of(session: Session, vault: Vault, item: ConfigurationItem) -> Target:
-    """Return where an item is reached, its log-in from the vault and the host keys that are pinned."""
+def target_of(
+    session: Session, keys: keyring.Keyring | Vault, item: ConfigurationItem, *, which: str = CURRENT
+) -> Target:
+    """Return where an item is reached, its log-in and the host keys that are pinned.
+
+    keys: opens its secret. which: of the values of a secret that is being rotated.
+    """
     credential = Credential(user=item.username or "")
     if item.secret_name:
-        value = vault.get(session, item.secret_name, client_id=item.client_id)
+        value = keys.get(session, item.secret_name, client_id=item.client_id, which=which)
         if "PRIVATE KEY" in value.value:
             credential = Credential(user=item.username or "", private_key=value)
         else:
@@ -225,6 +246,8 @@ def _refusal(session: Session, run_id: int, target: Target, now: datetime) -> st
     item = session.get(ConfigurationItem, target.asset_id)
     if item is None:
         return None
+    if why := keyring.forbidden(session, run, item, now):
+        return why
     glass = run.decision.get("break_glass")
     broken = BreakGlass(glass["approver"], glass["reason"]) if glass else None
     said = deciding.decide(

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from msp.desk import clock
 from msp.engine import queues, ticks
-from msp.flows import approving, driving, escalations, renewals, restores, runs
+from msp.flows import approving, credential_grants, driving, escalations, renewals, restores, runs
 from msp.settings import Settings, load
 
 _settings: list[Settings] = []
@@ -65,6 +65,12 @@ def clocks(session: Session, now: datetime) -> int:
 def approvals(session: Session, now: datetime) -> int:
     """End what nobody approved in time."""
     return approving.expire(session, now)
+
+
+@ticks.on_tick("credentials", 10.0)
+def credentials(session: Session, now: datetime) -> int:
+    """End the use of credentials that is over, and what nobody answered in time."""
+    return credential_grants.expire(session, now)
 
 
 @ticks.on_tick("proofs", 60.0)

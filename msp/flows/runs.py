@@ -293,8 +293,10 @@ def _values(found: Found, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return typed parameters; a secret only from the client's vault: never the worker's files or environment."""
     values = parameters.resolve(found.playbook.parameters, given)
     for name in found.playbook.secrets:
-        if values.get(name) is not None and not str(values[name]).startswith("vault:"):
-            raise Refused(f"Parameter {name} must name a secret of the vault.", advice="Give it as vault:NAME.")
+        if values.get(name) is not None and not str(values[name]).startswith(("vault:", "bao:")):
+            raise Refused(
+                f"Parameter {name} must name a secret of the vault.", advice="Give it as vault:NAME, or bao:..."
+            )
     return json.loads(json.dumps(values))  # type: ignore[no-any-return]  # exactly what is stored and digested
 
 

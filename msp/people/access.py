@@ -9,6 +9,7 @@ RIGHTS: dict[str, frozenset[str]] = {
         {"staff.see", "ticket.see", "ticket.work", "run.see", "run.request", "asset.see", "contract.see"}
         | {"backup.see", "backup.request", "dispatch.see", "visit.work", "evidence.see"}
         | {"console.open", "console.see"}
+        | {"credential.see", "credential.ask", "credential.rotate", "host_key.propose"}
     ),
     "dispatcher": frozenset(
         {"staff.see", "ticket.see", "ticket.work", "run.see", "asset.see", "contract.see", "backup.see"}
@@ -17,6 +18,12 @@ RIGHTS: dict[str, frozenset[str]] = {
     "account manager": frozenset(
         {"staff.see", "ticket.see", "run.see", "asset.see", "contract.see", "contract.edit", "billing.confirm"}
         | {"backup.see", "dispatch.see", "evidence.see", "console.see", "console.end"}
+        | {"credential.see", "credential.withdraw", "host_key.approve"}
+    ),
+    "credential keeper": frozenset(
+        {"staff.see", "ticket.see", "asset.see", "contract.see", "evidence.see", "run.see"}
+        | {"credential.see", "credential.ask", "credential.edit", "credential.reveal", "credential.rotate"}
+        | {"credential.withdraw", "host_key.propose", "host_key.approve"}
     ),
     "client user": frozenset({"portal.see", "portal.open_ticket"}),
     "client approver": frozenset({"portal.see", "portal.open_ticket", "portal.approve"}),

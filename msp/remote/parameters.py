@@ -9,7 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from msp.errors import Misconfigured
 
 #: A secret is never given as itself, only by where it is kept.
-SECRET_REFERENCE = re.compile(r"(vault:[A-Za-z0-9][A-Za-z0-9._/@ -]{0,199}|env:[A-Za-z_][A-Za-z0-9_]*|file:.+)")
+SECRET_REFERENCE = re.compile(
+    r"(vault:[A-Za-z0-9][A-Za-z0-9._/@ -]{0,199}|bao:[A-Za-z0-9._/@#-]{3,400}|env:[A-Za-z_][A-Za-z0-9_]*|file:.+)"
+)
 IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,63}", re.IGNORECASE)
 _LANGUAGE = "host run item parameters params true false none not and or in is if else"
 _GLOBALS = "range dict lipsum cycler joiner namespace"
@@ -84,7 +86,7 @@ class Parameter(BaseModel):
                 if not SECRET_REFERENCE.fullmatch(str(given)):
                     raise Misconfigured(
                         f"Parameter {name} is a secret and must be given by reference.",
-                        advice="Give vault:NAME (stored with msp vault put), env:VARIABLE or file:PATH.",
+                        advice="Give vault:NAME (stored with msp vault put), bao:PATH#FIELD, env:VARIABLE or file:PATH.",
                     )
                 return str(given)
         if isinstance(given, bool | float) or not isinstance(given, str | int):
