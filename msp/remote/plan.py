@@ -13,7 +13,7 @@ from msp.errors import Misconfigured
 from msp.remote import parameters as typed
 from msp.remote import render
 from msp.remote.playbook import Playbook, digest
-from msp.remote.playbook_steps import READ_ONLY, Step
+from msp.remote.playbook_steps import Step
 from msp.secret import Secret
 
 MOST_STEPS = 500  # after unrolling
@@ -154,7 +154,7 @@ class _Unroll:
                 scope=inner,
                 secrets=book.secrets,
                 timeout=step.timeout or self._step_timeout or book.limits.step,
-                reads=book.action_class == "read" or step.changes is False or step.do.kind in READ_ONLY,
+                reads=book.action_class == "read" or step.changes is False or step.do.only_looks,
                 whens=conditions,
                 folder=found.folder,
             )

@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, field_validator
 from msp.remote import render
 from msp.remote.parameters import IDENTIFIER, RESERVED, Parameter
 from msp.remote.playbook_part import Duration, Part
-from msp.remote.playbook_steps import NOT_BUILT, READ_ONLY, SELF_PROVING, Action, Step
+from msp.remote.playbook_steps import NOT_BUILT, Action, Step
 from msp.remote.yaml_source import Fault, Faulty, Path, Source, read
 
 ActionClass = Literal["read", "change", "disruptive", "access"]
@@ -179,13 +179,15 @@ class _Meaning:
                 continue
             if action.kind in NOT_BUILT:
                 yield at((*path, phase), f"Steps of kind {action.kind} cannot run yet: {NOT_BUILT[action.kind]}.")
-            if phase in ("probe", "check") and action.kind not in PROBE_KINDS:
+            if phase in ("probe", "check") and action.kind not in PROBE_KINDS and not action.only_looks:
                 allowed = ", ".join(PROBE_KINDS)
                 yield at((*path, phase), f"A {phase} only looks: use {allowed}, not {action.kind}.")
             if phase == "undo" and action.kind in ("include", "approve"):
                 yield at((*path, phase), f"An undo cannot be of kind {action.kind}.")
-        reads = self._playbook.action_class == "read" or step.changes is False or kind in READ_ONLY
-        if not reads and step.check is None and kind not in SELF_PROVING and kind not in NOT_BUILT:
+        reads = self._playbook.action_class == "read" or step.changes is False or step.do.only_looks
+        if kind == "network" and not step.do.only_looks and self._playbook.action_class == "read":
+            yield at((*path, "do"), "A playbook of class read changes nothing, but this step configures a device.")
+        if not reads and step.check is None and not step.do.proves_itself and kind not in NOT_BUILT:
             advice = "add `check` with a command that succeeds only then, or `changes: false` if it only reads"
             called = repr(step.name) if step.name else f"number {int(path[-1]) + 1}"
             yield at(path, f"Step {called} has no check, so nothing proves that it is done: {advice}.")

@@ -39,6 +39,16 @@ class Part(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
+    @property
+    def only_looks(self) -> bool:
+        """As an act: changes nothing, so it may be a probe or a check, and may be done again."""
+        return False
+
+    @property
+    def proves_itself(self) -> bool:
+        """As an act: fails unless what it did is so, and needs no `check`."""
+        return False
+
 
 @runtime_checkable
 class Special(Protocol):

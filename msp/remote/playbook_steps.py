@@ -177,6 +177,14 @@ class Action(Part):
         """The one part that is set."""
         return getattr(self, next(iter(self.model_fields_set)))
 
+    @property
+    def only_looks(self) -> bool:
+        return self.kind in READ_ONLY or bool(self.act.only_looks)
+
+    @property
+    def proves_itself(self) -> bool:
+        return self.kind in SELF_PROVING or bool(self.act.proves_itself)
+
 
 ACTION_KINDS: Final = tuple(field.alias or name for name, field in Action.model_fields.items())
 

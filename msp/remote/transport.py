@@ -21,6 +21,14 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
+class Configuration:
+    """A device's whole running configuration without its secrets, to be kept as a version of the device."""
+
+    text: str
+    taken_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Output:
     """How a command ended and what it printed until then; partial output before a fault is kept."""
 
@@ -28,6 +36,7 @@ class Output:
     out: Captured = NOTHING
     err: Captured = NOTHING
     pictures: tuple[Picture, ...] = ()
+    configuration: Configuration | None = None
 
     @property
     def status(self) -> int | None:
