@@ -130,14 +130,18 @@ def record(
 
 
 def check(
-    records: Iterable[Mapping[str, Any]], *, chain: int | None = None, head: tuple[int, str] | None = None
+    records: Iterable[Mapping[str, Any]],
+    *,
+    chain: int | None = None,
+    head: tuple[int, str] | None = None,
+    start: tuple[int, str] = (0, GENESIS),
 ) -> Iterator[Break]:
     """Yield every break of one chain of exported records, in order of `seq`. Pure: works on a client's own file.
 
     chain: whose records they must be (default: the first record's). head: (seq, digest) at which the chain must end,
-    if known; it catches records cut off at the end.
+    if known; it catches records cut off at the end. start: (seq, digest) of the record before the first one.
     """
-    previous, expected = GENESIS, 1
+    previous, expected = start[1], start[0] + 1
     for entry in records:
         chain, seq = entry["chain"] if chain is None else chain, entry["seq"]
         if entry["chain"] != chain:
@@ -183,6 +187,23 @@ def lines(session: Session, chain: int) -> Iterator[str]:
     yield canonical({"head": [head.seq, head.digest] if head else [0, GENESIS]}).decode() + "\n"
 
 
+def lines_between(session: Session, chain: int, start: datetime, end: datetime) -> Iterator[str]:
+    """Yield the records of a span of time as JSON lines.
+
+    The first line, `{"start": [seq, digest]}`, is the record before them: the head of the file of the span before.
+    """
+    query = select(Evidence).where(Evidence.chain == chain)
+    before = session.scalar(query.where(Evidence.at < start).order_by(Evidence.seq.desc()).limit(1))
+    last = session.scalar(query.where(Evidence.at < end).order_by(Evidence.seq.desc()).limit(1))
+    first = (before.seq, before.digest) if before else (0, GENESIS)
+    yield canonical({"start": first}).decode() + "\n"
+    until = last.seq if last else 0  # by place in the chain, not by time: clocks of several workers differ a little
+    span = query.where(Evidence.seq > first[0], Evidence.seq <= until).order_by(Evidence.seq)
+    for entry in session.scalars(span.execution_options(yield_per=1000)):
+        yield canonical(exported(entry)).decode("utf-8", "surrogatepass") + "\n"
+    yield canonical({"head": [last.seq, last.digest] if last and until > first[0] else first}).decode() + "\n"
+
+
 def export(session: Session, chain: int, path: Path) -> int:
     """Write one chain to a file for its client and return the number of records. Raises NotFound for the file."""
     count = -1
@@ -198,22 +219,35 @@ def export(session: Session, chain: int, path: Path) -> int:
 
 def verify_file(path: Path) -> tuple[int, list[Break]]:
     """Return (records read, breaks) of an exported file. Needs no database and no key: the client runs it."""
-    records: list[dict[str, Any]] = []
-    head: tuple[int, str] | None = None
     try:
         with path.open(encoding="utf-8", errors="surrogatepass") as file:
-            for number, line in enumerate(file, 1):
-                value = json.loads(line)
-                if "head" in value:
-                    head = (int(value["head"][0]), str(value["head"][1]))
-                elif not set(EXPORTED) <= set(value):
-                    return len(records), [Break(PROVIDER, number, "was changed: it is not a whole record")]
-                else:
-                    records.append(value)
+            return verify_lines(file)
     except OSError as error:
         raise NotFound(f"{path} cannot be read: {error.strerror}.", advice="Name the exported file.") from error
+    except UnicodeDecodeError:
+        return 0, [Break(PROVIDER, 1, "was changed: the file is not text")]
+
+
+def verify_lines(lines: Iterable[str]) -> tuple[int, list[Break]]:
+    """Return (records read, breaks) of the lines of an exported file."""
+    records: list[dict[str, Any]] = []
+    head: tuple[int, str] | None = None
+    start = (0, GENESIS)
+    try:
+        for number, line in enumerate(lines, 1):
+            value = json.loads(line)
+            if "head" in value:
+                head = (int(value["head"][0]), str(value["head"][1]))
+            elif "start" in value and number == 1:
+                start = (int(value["start"][0]), str(value["start"][1]))
+            elif not set(EXPORTED) <= set(value):
+                return len(records), [Break(PROVIDER, number, "was changed: it is not a whole record")]
+            else:
+                records.append(value)
+    except UnicodeDecodeError:
+        raise
     except (ValueError, TypeError, IndexError, KeyError, AttributeError):
         return len(records), [Break(PROVIDER, len(records) + 1, "was changed: the line is not a record")]
     if head is None:
         return len(records), [Break(PROVIDER, len(records), "the end of the chain is missing")]
-    return len(records), list(check(records, head=head))
+    return len(records), list(check(records, head=head, start=start))

@@ -115,6 +115,32 @@ def sweep(scratch: Path | None) -> None:
     click.echo(f"{len(swept)} left-overs removed.", err=True)
 
 
+@backup.command(epilog="Example: msp backup pack --client alfa --month 2026-10 -o alfa-2026-10.zip")
+@click.option("--client", "client_key", required=True, help="Key of the client.")
+@click.option("--month", required=True, help="The month, like 2026-10.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="File to write.")
+def pack(client_key: str, month: str, output: Path) -> None:
+    """Write a client's month as a signed proof pack, which it verifies with msp evidence verify."""
+    from msp import db
+    from msp.clock import utc_now
+    from msp.contracts import agreements
+    from msp.errors import Misconfigured
+    from msp.flows import proof_packs
+    from msp.vault import Vault
+
+    console.use_database()
+    settings = console.settings()
+    with db.begin() as session:  # the first pack makes the key that signs it
+        client = agreements.client_by_key(session, client_key)
+        vault = Vault.from_file(settings.key_path)
+        data = proof_packs.of_month(session, vault, client, month, utc_now(), provider=settings.provider)
+    try:
+        output.write_bytes(data)
+    except OSError as error:
+        raise Misconfigured(f"{output} cannot be written: {error.strerror}.", advice="Name another.") from error
+    click.echo(f"{len(data)} bytes written to {output}.")
+
+
 @backup.group(epilog="Example: msp backup plan list")
 def plan() -> None:
     """Backup plans and whether each is proven."""

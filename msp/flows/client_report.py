@@ -4,10 +4,8 @@ The figures are judged as of the end of the month in the client's zone; the same
 """
 
 import io
-import json
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -20,9 +18,8 @@ from msp.contracts.models import Client
 from msp.desk import attainment, handled
 from msp.desk.attainment import FirstLine, Handled, Kept, Load, UpperLine
 from msp.errors import Misconfigured
+from msp.flows import printed
 from msp.flows.billing import bounds
-
-TEMPLATE = Path(__file__).with_name("client_report.typ")
 
 #: key -> (English, Russian)
 WORDS: dict[str, tuple[str, str]] = {
@@ -84,7 +81,7 @@ class ClientReport:
         return self.word("minutes", h=minutes // 60, m=minutes % 60)
 
     def local(self, at: datetime | None) -> str:
-        return f"{at.astimezone(ZoneInfo(self.zone)):%Y-%m-%d %H:%M}" if at else ""
+        return printed.local(at, self.zone)
 
     @property
     def title(self) -> str:
@@ -123,19 +120,13 @@ def written(report: ClientReport, form: str) -> bytes:
         return _xlsx(report)
     if form != "pdf":
         raise Misconfigured(f"There is no report as {form!r}.", advice="Use pdf or xlsx.")
-    import typst  # 50 MB of fonts and engine: only when a PDF is wanted
-
-    values = {
-        "lang": report.locale,
-        "date": [report.last.year, report.last.month, report.last.day],
-        "title": report.title,
-        "provider": report.provider,
-        "page": report.word("page"),
-        "sections": [{"title": title, "rows": rows} for title, rows in tables(report)],
-    }
-    raw = json.dumps(values, ensure_ascii=False)
-    return bytes(
-        typst.compile(TEMPLATE.read_bytes(), format="pdf", sys_inputs={"report": raw}, ignore_system_fonts=True)
+    return printed.pdf(
+        report.title,
+        tables(report),
+        locale=report.locale,
+        on=report.last,
+        provider=report.provider,
+        page=report.word("page"),
     )
 
 

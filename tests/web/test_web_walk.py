@@ -25,6 +25,7 @@ PLAIN = {
     "step": "1",
     "part": "1",
     "form": "json",
+    "month": "2026-01",
 }
 
 

@@ -14,8 +14,8 @@ from msp_web.unit import read_only
 
 #: Every room of pages; `views/<room>.py` holds its blueprint as `bp`, `templates/<room>/` its pages.
 ROOMS = (
-    "auth", "desk", "runs", "dispatch", "calendars", "backups", "assets", "contracts", "contract_edit",
-    "contract_clocks", "roster", "billing", "calculator", "reports", "portal", "portal_tickets",
+    "auth", "desk", "runs", "consoles", "dispatch", "calendars", "backups", "proof_packs", "assets", "contracts",
+    "contract_edit", "contract_clocks", "roster", "billing", "calculator", "reports", "portal", "portal_tickets",
     "portal_contract", "portal_acts", "api", "admin", "evidence", "live", "health",
 )  # fmt: skip
 
@@ -25,6 +25,7 @@ def navigation() -> list[tuple[str, str, str, str]]:
     entries = (
         ("desk.queue", "list-check", gettext("My queue"), "q"),
         ("runs.index", "terminal-2", gettext("Runs"), "r"),
+        ("consoles.index", "device-desktop", gettext("Consoles"), "w"),
         ("dispatch.board", "layout-board", gettext("Dispatch board"), "b"),
         ("roster.index", "bell", gettext("Duty roster"), "d"),
         ("backups.board", "shield-check", gettext("Proof board"), "p"),

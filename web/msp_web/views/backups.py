@@ -22,6 +22,7 @@ from msp.contracts import agreements
 from msp.contracts.models import Client
 from msp.desk.models import Ticket
 from msp.flows import restores
+from msp_web import language
 from msp_web.access import actor, requires, scoped, visible
 from msp_web.sparkline import Spark, spark
 from msp_web.ticket_page import newest
@@ -120,6 +121,7 @@ def board() -> str:
         every = lines(session)
         return render_template(
             "backups/board.html",
+            month=f"{utc_now().astimezone(language.zone()):%Y-%m}",
             lines=narrowed(every),
             figures={state: sum(one.proof.state == state for one in every) for state in ORDER},
             slow=sum(bool(one.measured and one.promised and one.measured > one.promised) for one in every),

@@ -28,7 +28,7 @@ from msp_web import approval_card, portal_words
 from msp_web.access import actor, current_actor, portal, scoped, visible
 from msp_web.filters import moment
 from msp_web.unit import read_only, unit_of_work
-from msp_web.views import calendars
+from msp_web.views import calendars, proof_packs
 
 bp = Blueprint("portal", __name__, url_prefix="/portal")
 
@@ -226,7 +226,10 @@ def of_state(session: Session, one: restores.PlanState, terms: Terms | None) -> 
 def backups() -> str:
     """Show every backup, proven or not, and why."""
     with read_only() as session:
-        return render_template("portal/backups.html", plans=watched(session))
+        client = scoped(session, Client, own_client())
+        return render_template(
+            "portal/backups.html", plans=watched(session), months=proof_packs.months(client, utc_now())
+        )
 
 
 @bp.get("/backups/<int:plan_id>")
