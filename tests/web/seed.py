@@ -18,6 +18,7 @@ from msp.flows import billing
 from msp.migrations import import_models
 from msp.people import users
 from msp.people.models import Grant
+from msp.remote.consoles.models import ConsoleSession
 from msp.remote.models import Approval, Run, RunHost, StepResult
 from msp.settings import Settings
 
@@ -219,6 +220,13 @@ def fill_client(session: Session, key: str, name: str) -> dict[str, int]:
     )  # fmt: skip
     session.add(visit)
     session.flush()
+    console = ConsoleSession(
+        client_id=client.id, ticket_id=ticket.id, asset_id=items["srv-fs1"].id, user_id=person.id,
+        actor="tech@provider.example", kind="terminal", mode="full", state="ended", end="closed", requested_at=now,
+        opened_at=now, ended_at=now, expires_at=now, decision={"effect": "allow", "clause_id": "4.4", "text": "Yes."},
+    )  # fmt: skip
+    session.add(console)
+    session.flush()
     vaulted = evidence.record(session, "run.requested", actor="seed", subject=("run", run.id), client_id=client.id)
     event = events.record(
         session, f"ticket:{ticket.id}", "ticket.changed", client_id=client.id, data={"secretive": key}
@@ -231,7 +239,7 @@ def fill_client(session: Session, key: str, name: str) -> dict[str, int]:
         "host_key_id": host_key.id, "user_id": person.id, "ticket_id": ticket.id, "run_id": run.id,
         "run_host_id": host.id, "host_id": host.id, "approval_id": approval.id, "step_id": step.id, "plan_id": plan.id,
         "test_id": test.id, "work_order_id": order.id, "appointment_id": visit.id, "visit_id": visit.id,
-        "evidence_id": vaulted.id, "event_id": event.id, "block_id": block.id, **billed,
+        "console_id": console.id, "evidence_id": vaulted.id, "event_id": event.id, "block_id": block.id, **billed,
     }  # fmt: skip
 
 

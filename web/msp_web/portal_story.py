@@ -20,6 +20,7 @@ ICONS = {
     "call_by_agent": "phone",
     "run": "terminal-2",
     "playbook_run": "terminal-2",
+    "console": "device-desktop",
     "approval": "rubber-stamp",
     "visit": "truck",
     "onsite_requested": "truck",

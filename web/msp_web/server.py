@@ -28,6 +28,7 @@ from msp.people.access import Actor
 from msp.settings import Settings
 from msp_web.access import current_actor
 from msp_web.app import create_app
+from msp_web.consoles import Consoles
 from msp_web.views.live import message
 
 Scope = MutableMapping[str, Any]
@@ -38,6 +39,7 @@ POLL = 0.5  # seconds between two looks for news, while a page listens
 HEARTBEAT = 15.0  # seconds of silence after which a comment keeps proxies from hanging up
 RECHECK = 60.0  # seconds after which a stream is authorised anew: a locked-out person stops hearing
 WINDOW = 200  # ids looked at again: on PostgreSQL a smaller id may be committed after a larger one
+LARGEST_MESSAGE = 1024 * 1024  # bytes that a console's page may send at once: pasted text
 THREADS = 10  # pages made at once
 
 
@@ -108,11 +110,12 @@ def _after(last: int) -> list[Event]:
 
 
 class Web:
-    """The ASGI application: streams under /live/, everything else is a page."""
+    """The ASGI application: streams under /live/, the sockets of consoles; everything else is a page."""
 
     def __init__(self, app: Flask) -> None:
         self.app = app
         self.news = News()
+        self.consoles = Consoles(app)
         self._pages = WSGIMiddleware(cast("Any", app), workers=THREADS)
         self._gate = ThreadPoolExecutor(4, "gate")
 
@@ -121,6 +124,8 @@ class Web:
             await self._stream(scope, receive, send)
         elif scope["type"] == "http":
             await self._pages(cast("Any", scope), receive, send)
+        elif scope["type"] == "websocket":
+            await self.consoles(scope, receive, send)
 
     def _authorise(self, scope: Scope) -> tuple[int, list[tuple[bytes, bytes]], bytes, Actor | None]:
         """Ask the page of that address, which knows the gate: (status, headers, what was missed, who asks)."""
@@ -192,12 +197,14 @@ async def _hang_up(receive: Receive) -> None:
 
 
 class Server(uvicorn.Server):
-    """Ends open streams first, so that a stop waits for pages only."""
+    """Ends open streams and consoles first, so that a stop waits for pages only."""
 
     news: News
+    consoles: Consoles
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self.news.stop()
+        self.consoles.stop()
         super().handle_exit(sig, frame)
 
 
@@ -234,10 +241,12 @@ def run(settings: Settings, on_ready: Callable[[str], None]) -> None:
         server_header=False,
         proxy_headers=False,  # the application believes as many proxies as the settings say
         timeout_graceful_shutdown=10,
-        ws="none",
+        ws="websockets-sansio",
+        ws_max_size=LARGEST_MESSAGE,
+        ws_per_message_deflate=False,  # what a console shows is small, or a picture that is compressed already
     )
     server = Server(config)
-    server.news = web.news
+    server.news, server.consoles = web.news, web.consoles
     host, port = listening.getsockname()[:2]
     on_ready(f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/")
     for number in (signal.SIGTERM, signal.SIGINT):

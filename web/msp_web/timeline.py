@@ -19,6 +19,7 @@ GROUPS: dict[str, tuple[str, Any]] = {
     "message": ("messages", lazy_gettext("messages")),
     "note": ("note", lazy_gettext("notes")),
     "run": ("terminal-2", lazy_gettext("runs")),
+    "console": ("device-desktop", lazy_gettext("consoles")),
     "approval": ("rubber-stamp", lazy_gettext("approvals")),
     "visit": ("truck", lazy_gettext("visits")),
     "proof": ("shield-check", lazy_gettext("proofs")),
@@ -41,6 +42,7 @@ KINDS: dict[str, tuple[str, str]] = {
 PREFIXES = {
     "run": "run",
     "playbook": "run",
+    "console": "console",
     "approval": "approval",
     "visit": "visit",
     "work_order": "visit",
@@ -99,6 +101,7 @@ def _of_log(entry: TicketEvent) -> Entry:
     for key, endpoint, name in (
         ("run_id", "runs.show", "run_id"),
         ("run", "runs.show", "run_id"),
+        ("console", "consoles.show", "console_id"),
         ("work_order_id", "dispatch.show", "work_order_id"),
         ("work_order", "dispatch.show", "work_order_id"),
         ("restore_test_id", "backups.test", "test_id"),

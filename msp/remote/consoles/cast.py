@@ -6,6 +6,7 @@ Source: https://docs.asciinema.org/manual/asciicast/v2/
 import codecs
 import json
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -39,10 +40,8 @@ class CastRecorder:
 
     def close(self) -> Recorded:
         """Record what was held back and end. Never raises: what does not fit any more is left out."""
-        try:
+        with suppress(CannotRecord):
             self._event("o", self._decoder.decode(self._masker.close(), final=True))
-        except CannotRecord:
-            pass
         return self._tape.close(int((self._clock() - self._zero) * 1000))
 
     def _event(self, kind: str, text: str) -> None:

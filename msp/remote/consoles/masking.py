@@ -53,7 +53,7 @@ class Masker:
         data = self._kept + chunk
         if STRING.search(data):  # a window's title is not in the visible text, and is shown all the same
             data = self._pattern.sub(MASK.encode(), data)
-        masked, cut = self._mask(data)
+        masked, cut = self._mask(data, self._pattern)
         self._kept = masked[cut:]
         return masked[:cut]
 
@@ -62,15 +62,14 @@ class Masker:
         rest, self._kept = self._kept, b""
         return rest
 
-    def _mask(self, data: bytes) -> tuple[bytes, int]:
+    def _mask(self, data: bytes, pattern: re.Pattern[bytes]) -> tuple[bytes, int]:
         """Return `data` with secrets masked, and from where it must wait for its continuation."""
-        assert self._pattern is not None
         begun = BEGUN.search(data)
         end = begun.start() if begun and len(data) - begun.start() <= LONGEST_SEQUENCE else len(data)
         seen, starts, places = _visible(data, end)
         pieces: list[bytes] = []
         last = 0
-        for found in self._pattern.finditer(seen):
+        for found in pattern.finditer(seen):
             first = _place(found.start(), starts, places)
             final = _place(found.end() - 1, starts, places) + 1
             pieces += [data[last:first], MASK.encode(), b"".join(CONTROL.findall(data[first:final]))]

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -65,10 +66,8 @@ class Tape:
     def close(self, milliseconds: int) -> Recorded:
         """Put it safely on the disk and return what it is."""
         if not self._file.closed:
-            try:
+            with suppress(OSError):  # a full disk: the hash tells what is there
                 os.fsync(self._file.fileno())
-            except OSError:  # a pipe or a full disk: its hash tells what is there
-                pass
             self._file.close()
         return Recorded(self.name, self.size, self._hash.hexdigest(), milliseconds)
 
