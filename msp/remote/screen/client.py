@@ -160,5 +160,3 @@ def _answered(password: str, challenge: bytes) -> bytes:
 
 def _busy(said: str) -> bool:
     return any(words in said.lower() for words in BUSY)
-
-

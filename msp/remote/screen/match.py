@@ -10,7 +10,9 @@ if TYPE_CHECKING:
 
     Pixels = NDArray[np.int16]  # height x width x 3
 
-SAMPLES = 48  # pixels of the image that are compared everywhere before a place is looked at closely
+SAMPLES = 64  # pixels of the image that are compared everywhere before a place is looked at closely
+BATCH = 8  # of them at once; what agrees too little then is not looked at again
+SLACK = 0.3  # by how much less than the share they may agree
 CLOSE = 400  # places that are looked at closely
 
 
@@ -40,39 +42,51 @@ class Template:
 
     def find(self, screen: "Image") -> tuple[int, int] | None:
         """Return the left upper corner of the best match on `screen`, or None."""
+        matches = self.matches(screen)
+        return matches[0] if matches else None
+
+    def matches(self, screen: "Image") -> list[tuple[int, int]]:
+        """Return the left upper corners of all matches that do not overlap a better one, the best first."""
         down, across = screen.height - self.height + 1, screen.width - self.width + 1
         if down < 1 or across < 1:
-            return None
+            return []
         pixels = np.asarray(screen.convert("RGB"), dtype=np.int16)
-        best: tuple[float, int, int] | None = None
+        found: list[tuple[float, int, int]] = []
         for y, x in self._candidates(pixels, down, across):
             agree = self._agree(pixels[self._rows + y, self._columns + x], self._values)
             share = float(agree.mean())
-            if min(share, float(agree[self._at_edge].mean())) < self._share:
-                continue
-            if best is None or share > best[0]:
-                best = (share, x, y)
-            if share == 1:
-                break
-        return best and best[1:]
+            if min(share, float(agree[self._at_edge].mean())) >= self._share:
+                found.append((share, int(x), int(y)))
+        kept: list[tuple[int, int]] = []
+        for _, x, y in sorted(found, key=lambda one: -one[0]):
+            if all(abs(x - left) >= self.width or abs(y - top) >= self.height for left, top in kept):
+                kept.append((x, y))
+        return kept
 
     def _agree(self, seen: "Pixels", wanted: "Pixels") -> "NDArray[np.bool_]":
         agree: NDArray[np.bool_] = np.abs(seen - wanted).max(axis=-1) <= self._tolerance
         return agree
 
     def _candidates(self, pixels: "Pixels", down: int, across: int) -> "NDArray[np.int64]":
-        """Return places (y, x) at which a sample of the image agrees, the likeliest first."""
+        """Return places (y, x) at which a sample of the image agrees, the likeliest first.
+
+        Compares brightness only: where all three colours agree within the tolerance, their mean does.
+        """
+        grey = pixels.sum(axis=2, dtype=np.int16)
+        values, most = self._values.sum(axis=1), 3 * self._tolerance
         chosen = self._sample()
-        score = np.zeros((down, across), dtype=np.int16)
-        first = chosen[:8]
-        for number in first:
+        score = np.zeros((down, across), dtype=np.uint8)
+        for number in chosen[:BATCH]:
             y, x = int(self._rows[number]), int(self._columns[number])
-            score += self._agree(pixels[y : y + down, x : x + across], self._values[number])
-        places = np.argwhere(score >= int(len(first) * 0.6))
+            score += np.abs(grey[y : y + down, x : x + across] - values[number]) <= most
+        places = np.argwhere(score >= len(chosen[:BATCH]) * (self._share - SLACK))
         scores = score[places[:, 0], places[:, 1]].astype(np.int32)
-        for number in chosen[8:]:
-            y, x = int(self._rows[number]), int(self._columns[number])
-            scores += self._agree(pixels[places[:, 0] + y, places[:, 1] + x], self._values[number])
+        for done in range(BATCH, len(chosen), BATCH):
+            for number in chosen[done : done + BATCH]:
+                y, x = int(self._rows[number]), int(self._columns[number])
+                scores += np.abs(grey[places[:, 0] + y, places[:, 1] + x] - values[number]) <= most
+            still = scores >= len(chosen[: done + BATCH]) * (self._share - SLACK * BATCH / done)
+            places, scores = places[still], scores[still]
         order = np.argsort(-scores, kind="stable")
         return places[order][:CLOSE]
 

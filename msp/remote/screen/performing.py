@@ -193,7 +193,9 @@ class Performing:
                     break
             if monotonic() >= end:
                 what = "image " + act["shown"] if "image" in act else "text " + repr(act["text"])
-                raise NotSeen(f"the {what} was {'still' if act.get('absent') else 'not'} seen after {act['within']:g} s")
+                raise NotSeen(
+                    f"the {what} was {'still' if act.get('absent') else 'not'} seen after {act['within']:g} s"
+                )
             await self._pause(POLL)
         left, top = (act["box"] or (0, 0))[:2]
         box = found or (0, 0, 0, 0)

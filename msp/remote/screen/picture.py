@@ -74,27 +74,27 @@ class Veil:
             template = Template(echo, tolerance=32, share=0.8)
         except Blank:
             return
-        left = screen.copy()
-        for _ in range(8):  # as often as it stands there
-            found = template.find(left)
-            if found is None:
-                return
-            here = (*found, found[0] + echo.width, found[1] + echo.height)
-            draw.rectangle(_inner(here), fill=COVER)
-            left.paste(COVER, here)
+        for left, top in template.matches(screen):
+            draw.rectangle(_inner((left, top, left + echo.width, top + echo.height)), fill=COVER)
 
 
 def changed(before: Image.Image, after: Image.Image) -> "Iterator[Box]":
-    """Yield boxes around what differs between two pictures of one size: runs of tiles, row by row."""
+    """Yield boxes around what differs between two pictures of one size; rows of tiles that touch make one box."""
     difference = ImageChops.difference(before.convert("RGB"), after.convert("RGB")).convert("L").point(_any)
     small = difference.reduce(TILE).point(_any)  # a tile with any change is not quite black
-    whole = difference.getbbox()
-    if whole is None:
-        return
-    for row in range(whole[1] // TILE, (whole[3] - 1) // TILE + 1):
+    width, height = after.size
+    box: Box | None = None
+    for row in range(small.height):
         strip = small.crop((0, row, small.width, row + 1)).getbbox()
-        if strip:
-            yield (strip[0] * TILE, row * TILE, min(strip[2] * TILE, after.width), min((row + 1) * TILE, after.height))
+        if strip is None:
+            if box:
+                yield box
+            box = None
+            continue
+        here = (strip[0] * TILE, row * TILE, min(strip[2] * TILE, width), min((row + 1) * TILE, height))
+        box = here if box is None else (min(box[0], here[0]), box[1], max(box[2], here[2]), here[3])
+    if box:
+        yield box
 
 
 def _any(value: int) -> int:

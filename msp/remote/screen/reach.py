@@ -119,9 +119,7 @@ def _not_forwarded(target: Target, hop: Target, error: asyncssh.ChannelOpenError
     said = error.reason.lower()
     if error.code == asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED:
         detail = f"{hop.name} does not forward connections to {target.where}."
-        return NotAdmitted(
-            Outcome("refused", detail=detail), advice="Look at AllowTcpForwarding and PermitOpen there."
-        )
+        return NotAdmitted(Outcome("refused", detail=detail), advice="Look at AllowTcpForwarding and PermitOpen there.")
     if "resolv" in said or "name" in said:
         detail = f"{hop.name} does not know the name {target.address!r} of {target.name}."
         return CannotOpen(Outcome("unreachable", reason="dns", detail=detail), advice="Check the address.")
@@ -132,9 +130,7 @@ def _not_forwarded(target: Target, hop: Target, error: asyncssh.ChannelOpenError
     return CannotOpen(Outcome("unreachable", reason="refused", detail=detail), advice="Is its VNC server running?")
 
 
-async def _carry(
-    sock: socket.socket, reader: "asyncssh.SSHReader[bytes]", writer: "asyncssh.SSHWriter[bytes]"
-) -> None:
+async def _carry(sock: socket.socket, reader: "asyncssh.SSHReader[bytes]", writer: "asyncssh.SSHWriter[bytes]") -> None:
     """Carry bytes between a socket and a forwarded connection until either ends."""
     loop = asyncio.get_running_loop()
 
