@@ -20,7 +20,7 @@ from typing import IO, Any
 from msp.errors import Misconfigured, StepFailed
 
 HEAD = 64 << 10  # bytes of each stream kept for people
-FOREIGN = re.compile(r"^(RESTIC_|BORG_|PG)")  # settings of engines that our caller happens to have
+FOREIGN = re.compile(r"^(RESTIC_|BORG_|PG|MYSQL_|MARIADB_)")  # settings of engines that our caller happens to have
 
 
 class DeadlinePassed(StepFailed):

@@ -6,24 +6,21 @@ and because a dump is somebody else's code.
 
 # ruff: noqa: S608  every name goes through `quoted` or `literal`
 import contextlib
-import os
 import pwd
 import shutil
-import subprocess
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
+from msp.backup.assertions import private
 from msp.backup.assertions.relational import Answer
-from msp.backup.process import Done, Runner, end, kill
-from msp.backup.scratch import Scratch, default_base, scratch
+from msp.backup.process import Done, Runner
+from msp.backup.scratch import Scratch
 from msp.errors import Misconfigured, StepFailed
 
 DATABASE = "restored"
-START = 60  # seconds until the server must answer
-SOCKET_LIMIT = 80  # bytes of the folder's name; the kernel allows 107 for the whole path
 FAST = {
     "listen_addresses": "",
     "fsync": "off",
@@ -53,12 +50,7 @@ def programs() -> Path:
 
 def account() -> pwd.struct_passwd | None:
     """Return whom the server runs as when we are root, else None: ourselves."""
-    if os.geteuid() != 0:
-        return None
-    for name in ("postgres", "nobody"):
-        with contextlib.suppress(KeyError):
-            return pwd.getpwnam(name)
-    raise Misconfigured("There is no account to run PostgreSQL as.", advice="Create the account postgres.")
+    return private.account("postgres", "nobody")
 
 
 @dataclass
@@ -68,7 +60,10 @@ class Cluster:
     runner: Runner
     folder: Path
     who: pwd.struct_passwd | None
-    process: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
 
     def client(self, name: str, *words: str, database: str = "postgres") -> list[str]:
         return [str(programs() / name), "-h", str(self.folder), "-p", "5432", "-U", "postgres", "-d", database, *words]
@@ -96,66 +91,46 @@ class Cluster:
             if done.status:
                 raise StepFailed(f"The private PostgreSQL refused: {done.says}.")
 
-    def start(self) -> None:
-        """Create the cluster and wait until it answers; raises StepFailed with the server's own words."""
-        data = self.folder / "data"
-        words = ["-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]
+    def initialise(self) -> None:
+        """Create an empty cluster; raises StepFailed with initdb's own words."""
+        words = ["-D", str(self.data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]
         home = {"HOME": str(self.folder)}
         done = self.runner.run(
             [str(programs() / "initdb"), *words], account=self.who, env=home, cwd=self.folder, deadline=300
         )
         if done.status:
             raise StepFailed(f"The private PostgreSQL could not be created: {done.says}.")
-        settings = [word for name, value in FAST.items() for word in ("-c", f"{name}={value}")]
-        argv = [str(programs() / "postgres"), "-D", str(data), "-k", str(self.folder), "-p", "5432", *settings]
-        log = self.folder / "log"
-        with log.open("wb") as file:
-            self.process = self.runner.start(
-                argv, account=self.who, last_signal="QUIT", env=home, cwd=self.folder, stdout=file, stderr=file
-            )
-        ends = time.monotonic() + START
-        while not (self.folder / ".s.PGSQL.5432").exists() or self.psql("SELECT 1", database="postgres").status:
-            if self.process.poll() is not None or time.monotonic() > ends:
-                words_said = log.read_text("utf-8", "replace").strip().splitlines()
-                raise StepFailed(f"The private PostgreSQL does not answer: {words_said[-1] if words_said else ''}.")
-            time.sleep(0.05)
 
-    def stop(self) -> None:
-        """End the server and everything it started."""
-        if self.process is not None and self.process.poll() is None:
-            kill(self.process, 3)  # SIGQUIT: immediate shutdown, the data are thrown away anyhow
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(10)
-        if self.process is not None:
-            end(self.process)
+    def _answers(self) -> bool:
+        there = (self.folder / ".s.PGSQL.5432").exists()
+        return there and not self.psql("SELECT 1", database="postgres").status
+
+    @contextlib.contextmanager
+    def running(self, settings: Mapping[str, str] = FAST) -> Iterator[Self]:
+        """Run the server on its data until the block ends; raises StepFailed with the server's own words."""
+        words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        argv = [str(programs() / "postgres"), "-D", str(self.data), "-k", str(self.folder), "-p", "5432", *words]
+        with private.server(
+            self.runner,
+            argv,
+            place=self.folder,
+            who=self.who,
+            answers=self._answers,
+            stop_signal=3,  # SIGQUIT: immediate shutdown, the data are thrown away anyhow
+            what="PostgreSQL",
+        ):
+            yield self
 
 
 @contextlib.contextmanager
 def cluster(runner: Runner, space: Scratch) -> Iterator[Cluster]:
-    """Run a private server in scratch (or beside it, where its account cannot enter) and stop it at the end."""
-    with contextlib.ExitStack() as stack:
-        who = account()
-        try:
-            folder = space.folder_of(who, "pg")
-            if len(os.fsencode(folder)) > SOCKET_LIMIT:
-                raise Misconfigured(f"{folder} is too long a name for a socket.")
-        except Misconfigured:
-            base = next((base for base in map(default_base, (None, "/tmp", "/var/tmp")) if _open_to(base, who)), None)  # noqa: S108
-            if base is None:
-                raise
-            space = stack.enter_context(scratch(base, quota=space.quota))
-            folder = space.folder_of(who, "pg")
+    """Run a private, empty server in scratch (or beside it, where its account cannot enter) and stop it at the end."""
+    who = account()
+    with private.folder(space, who, "pg") as folder:
         server = Cluster(runner, folder, who)
-        stack.callback(server.stop)
-        server.start()
-        yield server
-
-
-def _open_to(base: Path, who: pwd.struct_passwd | None) -> bool:
-    """Say whether an account may pass through every folder above `base`, and a socket's name fits there."""
-    if len(os.fsencode(base)) > SOCKET_LIMIT - 30:
-        return False
-    return who is None or all(parent.stat().st_mode & 0o001 for parent in base.parents)
+        server.initialise()
+        with server.running():
+            yield server
 
 
 def quoted(name: str) -> str:

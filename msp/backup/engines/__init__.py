@@ -14,6 +14,7 @@ OWN = {
     "tar": "msp.backup.engines.tar:TarEngine",
     "tree": "msp.backup.engines.tree:TreeEngine",
     "pg_dump": "msp.backup.engines.postgres:PgDumpEngine",
+    "mariadb_dump": "msp.backup.engines.mariadb:MariadbDumpEngine",
     "qcow2": "msp.backup.engines.disk:DiskEngine",
 }
 

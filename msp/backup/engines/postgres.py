@@ -1,16 +1,14 @@
-"""Dumps by pg_dump: custom, tar, directory and plain (also gzipped), restored into a throwaway cluster.
+"""Dumps by pg_dump: custom, tar, directory and plain (also packed), restored into a throwaway cluster.
 
 `pg_restore -l` succeeds on a truncated dump, so every byte is read first; a plain dump must show its last line.
 A plain dump is a script for psql, which knows commands of the shell: those are taken for an attack.
 """
 
 import contextlib
-import gzip
 import re
 import subprocess
 import tarfile
 import threading
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,7 +19,8 @@ from msp.backup.assertions import postgres, relational
 from msp.backup.assertions.postgres import DATABASE, Cluster
 from msp.backup.case import Case
 from msp.backup.engine import Found, Listed, Probed, Restored, Snapshot
-from msp.backup.engines.shared import backup_file
+from msp.backup.engines.packed import DAMAGED, unpacked
+from msp.backup.engines.shared import backup_file, dump_damaged
 from msp.backup.process import Done, Runner
 from msp.backup.scratch import QuotaExceeded, Scratch
 from msp.backup.verdict import Finding, Weight
@@ -73,23 +72,23 @@ class PgDumpEngine:
         if kind == "plain":
             end = self._end(path)
             if not any(trailer in end for trailer in TRAILERS):
-                return _broken(f"{path} stops before the line that ends a dump")
+                return dump_damaged(f"{path} stops before the line that ends a dump")
             return ()
         done = self._pg_restore("-f", "/dev/null")
         if done.status:
             if LACKING.search(done.stderr):
                 what = f"The dump cannot be read here: {done.says}."
                 raise Found(Finding("restore", what, advice="Install a newer PostgreSQL.", weight=Weight.ERROR))
-            return _broken(f"{path} cannot be read to its end: {done.says}")
+            return dump_damaged(f"{path} cannot be read to its end: {done.says}")
         return ()
 
     def _end(self, path: Path) -> bytes:
         end = b""
         try:
-            with _plain(path) as stream:
+            with unpacked(path, self.runner) as (stream, _):
                 while block := stream.read(1 << 20):
                     end = (end + block)[-4096:]
-        except (OSError, EOFError, zlib.error):
+        except DAMAGED:
             return b""
         return end
 
@@ -180,13 +179,13 @@ class PgDumpEngine:
 
     def _feed(self, into: IO[bytes], trouble: list[Exception]) -> None:
         try:
-            with _plain(backup_file(self.case)) as stream, into:
+            with unpacked(backup_file(self.case), self.runner) as (stream, _), into:
                 for line in harmless(stream):
                     into.write(line)
         except BrokenPipeError:
             pass  # psql stopped at an error; its status says so
-        except (Found, OSError, EOFError, zlib.error) as error:
-            trouble.append(error if isinstance(error, Found) else Found(*_broken(str(error))))
+        except (Found, *DAMAGED) as error:
+            trouble.append(error if isinstance(error, Found) else Found(*dump_damaged(str(error))))
 
     def probe(self, restored: Restored) -> Probed:
         assert self._server is not None  # noqa: S101  restored before
@@ -197,26 +196,6 @@ class PgDumpEngine:
 
     def close(self) -> None:
         self._stack.close()
-
-
-def _broken(what: str) -> tuple[Finding, ...]:
-    advice = "Take an older dump; look whether the job's disk was full."
-    return (
-        Finding("repository", f"The dump is damaged: {what}.", advice=advice),
-        Finding("restore", "It cannot be restored to its end.", advice=advice),
-    )
-
-
-@contextlib.contextmanager
-def _plain(path: Path) -> Iterator[IO[bytes]]:
-    with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-        file.seek(0)
-        if packed:
-            with gzip.GzipFile(fileobj=file) as stream:
-                yield stream  # type: ignore[misc]
-        else:
-            yield file
 
 
 def harmless(lines: IO[bytes]) -> Iterator[bytes]:

@@ -38,6 +38,15 @@ def absent(path: Path) -> Finding:
     return Finding("missing", what, advice="Mount the disk it lies on.", weight=Weight.ERROR)
 
 
+def dump_damaged(what: str) -> tuple[Finding, ...]:
+    """Return what a dump means that cannot be read to its end."""
+    advice = "Take an older dump; look whether the job's disk was full."
+    return (
+        Finding("repository", f"The dump is damaged: {what}.", advice=advice),
+        Finding("restore", "It cannot be restored to its end.", advice=advice),
+    )
+
+
 def tree_below(into: Path, root: str, paths: tuple[str, ...]) -> Path:
     """Return the restored root; raises Found if the snapshot does not hold it.
 

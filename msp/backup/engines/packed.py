@@ -1,0 +1,64 @@
+"""Backup files packed with gzip, bzip2, xz or zstd, told by how they begin, read as a stream."""
+
+import bz2
+import gzip
+import io
+import lzma
+import shutil
+import subprocess
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from msp.backup.process import Runner, end
+from msp.errors import Misconfigured
+
+#: What the packers raise when a stream is damaged or ends too early.
+DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError)
+
+
+@contextmanager
+def unpacked(path: Path, runner: Runner) -> Iterator[tuple[IO[bytes], int]]:
+    """Yield the unpacked stream of a file, and the handle of the file itself. A plain file is its own stream."""
+    with path.open("rb", buffering=0) as file:
+        start = file.read(6)
+        file.seek(0)
+        if start.startswith(b"\x28\xb5\x2f\xfd"):
+            if shutil.which("zstd") is None:
+                raise Misconfigured("The program zstd is not installed here.", advice="Install zstd.")
+            process = runner.start(["zstd", "-dcq"], stdin=file, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            assert process.stdout is not None  # noqa: S101  asked for above
+            try:
+                yield io.BufferedReader(_Whole(process), 1 << 18), file.fileno()
+            finally:
+                process.stdout.close()
+                end(process)
+            return
+        buffered = io.BufferedReader(file, 1 << 18)
+        if start.startswith(b"\x1f\x8b"):
+            yield gzip.GzipFile(fileobj=buffered), file.fileno()  # type: ignore[misc]
+        elif start.startswith(b"BZh"):
+            yield bz2.BZ2File(buffered), file.fileno()
+        elif start.startswith(b"\xfd7zXZ\0"):
+            yield lzma.LZMAFile(buffered), file.fileno()  # noqa: SIM115  the file beneath is closed here
+        else:
+            yield buffered, file.fileno()
+
+
+class _Whole(io.RawIOBase):
+    """The stdout of an unpacker whose nonzero status is a damaged stream, not a short one."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self._process = process
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        assert self._process.stdout is not None  # noqa: S101
+        count: int = self._process.stdout.readinto(buffer)  # type: ignore[attr-defined]
+        if not count and self._process.wait() != 0:
+            raise EOFError(f"the packed stream is damaged (status {self._process.returncode})")
+        return count

@@ -1,0 +1,225 @@
+"""MariaDB dumps: loaded into a throwaway server and asked."""
+
+import gzip
+import shutil
+import subprocess
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from sabotage import Document, cut, fingerprint
+from test_backup_faults import deserves, judged
+
+from msp.backup.assertions import mariadb
+from msp.backup.engines.mariadb import own_data
+from msp.backup.process import Runner
+from msp.backup.scratch import default_base, scratch
+
+server = [
+    pytest.mark.server,
+    pytest.mark.skipif(shutil.which("mariadbd", path="/usr/sbin:/usr/bin") is None, reason="MariaDB is not installed"),
+]
+
+SHOP = r"""
+CREATE TABLE orders (id int PRIMARY KEY AUTO_INCREMENT, created datetime NOT NULL, note text, KEY orders_created (created));
+CREATE TABLE `lines` (id int PRIMARY KEY, order_id int, FOREIGN KEY (order_id) REFERENCES orders (id));
+INSERT INTO orders (created, note)
+  SELECT utc_timestamp() - INTERVAL seq SECOND, concat('it''s \\ number; ', seq, '\n;\n') FROM seq_1_to_2000;
+INSERT INTO `lines` SELECT seq, seq FROM seq_1_to_1000;
+CREATE DEFINER = app@'%' SQL SECURITY DEFINER VIEW recent AS SELECT * FROM orders WHERE id < 11;
+CREATE DEFINER = app@localhost FUNCTION twice(n int) RETURNS int DETERMINISTIC RETURN n * 2;
+DELIMITER //
+CREATE DEFINER = app@localhost PROCEDURE tidy() BEGIN
+SELECT 1;
+RESET QUERY CACHE;
+FLUSH STATUS;
+END//
+DELIMITER ;
+CREATE DEFINER = app@localhost TRIGGER stamp BEFORE INSERT ON orders FOR EACH ROW SET NEW.note = coalesce(NEW.note, 'x');
+"""  # noqa: E501
+DEFINERS = ("app@'%'", "app@localhost")
+ASKED = {
+    "tables": {"orders": {"rows_min": 2000}, "shop.lines": {"rows_min": 1000}},
+    "columns": {"orders": ["id", "created", "note"]},
+    "indexes": ["orders_created", "orders.PRIMARY"],
+    "queries": [
+        {"sql": "select count(*) from `lines` where order_id not in (select id from orders)", "equals": 0},
+        {"sql": "select count(*) from recent", "equals": 10},
+        {"sql": "select twice(21)", "equals": 42},
+        {"sql": "select null", "equals": None},
+    ],
+    "fresh": {"sql": "select max(created) from orders", "within_s": 86400},
+}
+BROKEN = {
+    "good": "",
+    "stale": "UPDATE orders SET created = created - INTERVAL 10 DAY",
+    "half": "DELETE FROM `lines`; DELETE FROM orders WHERE id > 100",
+    "orphans": "ALTER TABLE `lines` DROP FOREIGN KEY lines_ibfk_1; DELETE FROM orders WHERE id < 10; "
+    "INSERT INTO orders (created) SELECT utc_timestamp() FROM seq_1_to_20",
+    "table": "DROP TABLE `lines`",
+    "index": "ALTER TABLE orders DROP INDEX orders_created",
+    "column": "DROP TRIGGER stamp; ALTER TABLE orders DROP COLUMN note; "
+    "CREATE OR REPLACE VIEW recent AS SELECT id FROM orders WHERE id < 11",
+    "other": "DROP TABLE `lines`; DROP TABLE orders; DROP VIEW recent; CREATE TABLE blog (id int)",
+    "empty": "DROP TABLE `lines`; DROP VIEW recent; DROP TABLE orders",
+}
+
+
+def dump(of: mariadb.Server, file: Path, *words: str) -> None:
+    options = ["--no-defaults", f"--socket={of.socket}", f"-u{of.admin}", "--single-transaction", "--routines"]
+    with file.open("wb") as out:
+        subprocess.run([mariadb.program("mariadb-dump"), *options, *words], stdout=out, check=True)
+
+
+@pytest.fixture(scope="module")
+def dumps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Good and logically broken dumps of one database each; the good one also with every database of its server."""
+    folder = tmp_path_factory.mktemp("dumps")
+    with scratch(default_base()) as space, mariadb.server(Runner(), space) as made:
+        for name, sql in BROKEN.items():
+            words = ["mariadb", "--no-defaults", f"--socket={made.socket}", f"-u{made.admin}"]
+            users = "".join(f"CREATE USER IF NOT EXISTS {who}; GRANT ALL ON shop.* TO {who};" for who in DEFINERS)
+            script = f"{users} DROP DATABASE IF EXISTS shop; CREATE DATABASE shop; USE shop;\n{SHOP}\n{sql};"
+            done = subprocess.run(words, input=script.encode(), capture_output=True, check=False)
+            assert done.returncode == 0, done.stderr
+            dump(made, folder / f"{name}.sql", "--databases", "shop")
+            if name == "good":
+                dump(made, folder / "alone.sql", "shop")
+                dump(made, folder / "all.sql", "--all-databases", "--flush-privileges", "--events")
+    return folder
+
+
+def case(file: Path) -> Document:
+    return {"engine": "mariadb_dump", "file": str(file), "expect": {"mariadb": ASKED}}
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict", "reason"),
+    [
+        ("good", "pass", None),
+        ("stale", "fail", "rpo"),
+        ("half", "fail", "application"),
+        ("orphans", "fail", "application"),
+        ("table", "fail", "missing"),
+        ("index", "fail", "application"),
+        ("column", "fail", "application"),
+        ("other", "fail", "identity"),
+        ("empty", "fail", "missing"),
+    ],
+)
+class TestDumps:
+    pytestmark = server
+
+    def test_a_dump_gets_the_verdict_it_deserves(
+        self, name: str, verdict: str, reason: str | None, dumps: Path, tmp_path: Path
+    ) -> None:
+        before = fingerprint(dumps)
+        deserves(judged(case(dumps / f"{name}.sql"), tmp_path), verdict, reason)
+        assert fingerprint(dumps) == before
+
+
+class TestForms:
+    pytestmark = server
+
+    def test_a_dump_of_one_database_and_one_of_a_whole_server_pass(self, dumps: Path, tmp_path: Path) -> None:
+        asked = {**ASKED, "tables": {"orders": {"rows_min": 2000}, "lines": {"rows_min": 1000}}}
+        for name in ("alone", "all"):
+            document = {**case(dumps / f"{name}.sql"), "engine": "mysqldump", "expect": {"mariadb": asked}}
+            deserves(judged(document, tmp_path), "pass", None)
+
+    @pytest.mark.parametrize("packer", ["gzip", "bzip2", "xz", "zstd"])
+    def test_a_packed_dump_is_read_and_its_damage_seen(self, packer: str, dumps: Path, tmp_path: Path) -> None:
+        if shutil.which(packer) is None:
+            pytest.skip(f"{packer} is not installed")
+        shutil.copy(dumps / "good.sql", tmp_path / "dump")
+        subprocess.run([packer, "-q", tmp_path / "dump"], check=True)
+        packed = next(tmp_path.glob("dump.*"))
+        deserves(judged(case(packed), tmp_path), "pass", None)
+        cut(packed)
+        deserves(judged(case(packed), tmp_path), "fail", "repository")
+
+
+class TestDamage:
+    pytestmark = server
+
+    def cut_after_a_statement(self, dumps: Path, tmp_path: Path) -> Path:
+        """Cut so that the rest loads with status 0 and lacks a third of the rows."""
+        text = (dumps / "good.sql").read_bytes().replace(b"),\n(", b"),(")
+        insert = text.index(b"INSERT INTO `orders`")
+        at = text.index(b"),(1361,", insert)
+        (tmp_path / "cut.sql").write_bytes(text[: at + 1] + b";\n")
+        return tmp_path / "cut.sql"
+
+    def test_a_dump_cut_after_a_statement_fails(self, dumps: Path, tmp_path: Path) -> None:
+        path = self.cut_after_a_statement(dumps, tmp_path)
+        deserves(judged(case(path), tmp_path), "fail", "repository")
+
+    def test_a_dump_with_a_forged_end_fails_by_its_rows(self, dumps: Path, tmp_path: Path) -> None:
+        path = self.cut_after_a_statement(dumps, tmp_path)
+        path.write_bytes(path.read_bytes() + b"UNLOCK TABLES;\n-- Dump completed on 2026-09-21 12:00:00\n")
+        result = judged(case(path), tmp_path)
+        deserves(result, "fail", "application")
+        assert any("holds 1360 rows" in finding.what for finding in result.findings), result.findings
+
+    def test_a_cut_dump_and_an_empty_file_fail(self, dumps: Path, tmp_path: Path) -> None:
+        copy = Path(shutil.copy(dumps / "good.sql", tmp_path / "dump.sql"))
+        cut(copy)
+        deserves(judged(case(copy), tmp_path), "fail", "repository")
+        copy.write_bytes(b"")
+        deserves(judged(case(copy), tmp_path), "fail", "repository")
+        copy.unlink()
+        deserves(judged(case(copy), tmp_path), "fail", "missing")
+
+    def test_a_statement_that_does_not_parse_fails(self, dumps: Path, tmp_path: Path) -> None:
+        text = (dumps / "good.sql").read_bytes().replace(b"CREATE TABLE `lines`", b"CREATE TABBE `lines`")
+        (tmp_path / "dump.sql").write_bytes(text)
+        deserves(judged(case(tmp_path / "dump.sql"), tmp_path), "fail", "restore")
+
+    @pytest.mark.parametrize(
+        ("line", "verdict", "reason"),
+        [
+            (b"\\! touch {out}\n", "fail", "hostile"),
+            (b"SELECT 1; \\! touch {out}\n", "fail", "hostile"),
+            (b"system touch {out}\n", "fail", "restore"),
+            (b"SELECT 1 INTO OUTFILE '{out}';\n", "error", "restore"),
+            (b"SELECT 2; SET GLOBAL general_log_file='{out}';\n", "error", "restore"),
+            (
+                b"CREATE DEFINER=root@localhost PROCEDURE p() SELECT 1 INTO OUTFILE '{out}'; CALL p();\n",
+                "fail",
+                "restore",
+            ),
+        ],
+    )
+    def test_what_reaches_out_of_the_database_is_refused(
+        self, line: bytes, verdict: str, reason: str, dumps: Path, tmp_path: Path
+    ) -> None:
+        (tmp_path / "world").mkdir(mode=0o777)
+        out = tmp_path / "world/escaped"
+        text = (dumps / "good.sql").read_bytes()
+        (tmp_path / "dump.sql").write_bytes(line.replace(b"{out}", str(out).encode()) + text)
+        deserves(judged(case(tmp_path / "dump.sql"), tmp_path), verdict, reason)
+        assert not out.exists()
+
+    def test_a_database_larger_than_the_quota_is_an_error(self, dumps: Path, tmp_path: Path) -> None:
+        document = case(dumps / "good.sql")
+        document["expect"] = {**document["expect"], "scratch_quota_bytes": 100_000}
+        deserves(judged(document, tmp_path), "error", "quota")
+
+    def test_a_file_of_another_program_fails(self, tmp_path: Path) -> None:
+        (tmp_path / "x.sql.gz").write_bytes(gzip.compress(b"-- PostgreSQL database dump complete\n"))
+        deserves(judged(case(tmp_path / "x.sql.gz"), tmp_path), "fail", "repository")
+
+
+def test_accounts_settings_and_the_servers_own_database_are_left_out_and_data_are_not() -> None:
+    text = (
+        b"SET @@GLOBAL.GTID_PURGED='a:1,\nb:2';\n"
+        b"USE `mysql`;\nINSERT INTO `global_priv` VALUES (1);\n"
+        b"USE `shop`;\nGRANT ALL ON *.* TO x;\nFLUSH PRIVILEGES;\n"
+        b"INSERT INTO `t` VALUES ('GRANT \\n');\n"
+        b"DELIMITER ;;\nCREATE PROCEDURE p() BEGIN\nFLUSH STATUS;\nEND ;;\nDELIMITER ;\n"
+        b"/*!50003 SET GLOBAL x = 1 */;\nSELECT 1;\n"
+    )
+    assert b"".join(own_data(BytesIO(text))) == (
+        b"USE `shop`;\nINSERT INTO `t` VALUES ('GRANT \\n');\n"
+        b"DELIMITER ;;\nCREATE PROCEDURE p() BEGIN\nFLUSH STATUS;\nEND ;;\nDELIMITER ;\nSELECT 1;\n"
+    )
