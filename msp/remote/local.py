@@ -11,8 +11,9 @@ from pathlib import Path
 
 from msp.remote.outcome import Outcome, of_exit
 from msp.remote.output import Collector
+from msp.remote.sudo import Become, Dialogue
 from msp.remote.target import Target
-from msp.remote.transport import Output
+from msp.remote.transport import Output, words_of
 
 CHUNK = 64 * 1024  # bytes read at once
 GRACE = 1.0  # seconds that output may still come after the exit
@@ -28,15 +29,28 @@ class LocalShell:
         self, script: str, *, timeout: timedelta, stdin: bytes = b"", idle: timedelta | None = None
     ) -> Output:
         """Run `script`; see Shell.run."""
-        first, _, _ = script.partition("\n")
-        interpreter = first[2:].split() if first.startswith("#!") else ["/bin/sh"]
+        return await self._run(words_of(script), timeout, stdin, idle)
+
+    async def run_as(
+        self, become: Become, script: str, *, timeout: timedelta, stdin: bytes = b"", idle: timedelta | None = None
+    ) -> Output:
+        """Run `script` as another account; see Becomes.run_as."""
+        dialogue = Dialogue(become, stdin)
+        return await self._run(dialogue.line(words_of(script)), timeout, b"", idle, dialogue)
+
+    async def _run(
+        self,
+        words: list[str],
+        timeout: timedelta,
+        stdin: bytes,
+        idle: timedelta | None,
+        dialogue: Dialogue | None = None,
+    ) -> Output:
         out, err = Collector(), Collector()
         loop = asyncio.get_running_loop()
         try:
             process = await asyncio.create_subprocess_exec(
-                *interpreter,
-                "-c",
-                script,
+                *words,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
@@ -44,6 +58,10 @@ class LocalShell:
                 env=None if self._environment is None else dict(self._environment),
                 start_new_session=True,
             )
+        except FileNotFoundError:
+            if dialogue is not None:
+                return Output(dialogue.outcome(127))
+            return Output(Outcome("failed", status=127, detail=f"There is no {words[0]} here."))
         except OSError as error:
             return Output(Outcome("failed", detail=f"The command cannot be started: {error.strerror}."))
         last = [loop.time()]
@@ -51,17 +69,23 @@ class LocalShell:
         async def pump(stream: asyncio.StreamReader | None, into: Collector) -> None:
             while stream and (chunk := await stream.read(CHUNK)):
                 last[0] = loop.time()
-                into.feed(chunk)
+                if into is err and dialogue is not None and not dialogue.began:
+                    passed, answer, ends = dialogue.hear(chunk)
+                    into.feed(passed)
+                    await feed(answer, ends=ends)
+                else:
+                    into.feed(chunk)
 
-        async def feed() -> None:
+        async def feed(data: bytes, *, ends: bool) -> None:
             if process.stdin:
                 with contextlib.suppress(ConnectionError):
-                    process.stdin.write(stdin)
+                    process.stdin.write(data)
                     await process.stdin.drain()
-                process.stdin.close()
+                if ends:
+                    process.stdin.close()
 
         tasks = [asyncio.create_task(pump(process.stdout, out)), asyncio.create_task(pump(process.stderr, err)),
-                 asyncio.create_task(feed())]  # fmt: skip
+                 asyncio.create_task(feed(stdin, ends=dialogue is None))]  # fmt: skip
         try:
             async with asyncio.timeout(timeout.total_seconds()):
                 await _ended(process, last, idle)
@@ -79,6 +103,8 @@ class LocalShell:
             await asyncio.gather(*tasks, return_exceptions=True)
             process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001  there is no public way
         code = process.returncode or 0
+        if dialogue is not None and not dialogue.began:
+            return Output(dialogue.outcome(code), out.captured(), err.captured())
         name = signal.Signals(-code).name.removeprefix("SIG") if code < 0 else ""
         return Output(of_exit(None if name else code, name), out.captured(), err.captured())
 

@@ -43,6 +43,7 @@ class PlannedStep:
     timeout: timedelta
     reads: bool  # changes nothing: needs no claim, may be done again
     whens: Whens = ()  # conditions, each with the parameters that it sees
+    become: str = ""  # account to act as by sudo; empty: the one that logs in
     handler: str = ""  # runs only when notified under this name
     folder: Path | None = None
 
@@ -94,11 +95,16 @@ def build(
         return secrets[reference]
 
     unroll = _Unroll(opened, include, step_timeout)
-    steps = [*unroll.steps(found, values, (), 0), *unroll.handlers]
+    steps = [*unroll.steps(found, values, (), 0, ""), *unroll.handlers]
     if len(steps) > MOST_STEPS:
         raise Misconfigured(f"The playbook comes to {len(steps)} steps; at most {MOST_STEPS} can be run.")
     numbered = tuple(replace(step, number=number) for number, step in enumerate(steps, 1))
     return Plan(found.playbook, found.document, values, numbered, tuple(one.value for one in secrets.values()))
+
+
+def account(said: bool | str | None, otherwise: str) -> str:
+    """Return the account that `become` names: root for true, none for false, `otherwise` where nothing is said."""
+    return otherwise if said is None else "root" if said is True else said or ""
 
 
 class _Unroll:
@@ -108,8 +114,11 @@ class _Unroll:
         self._secret, self._include, self._step_timeout = secret, include, step_timeout
         self.handlers: list[PlannedStep] = []
 
-    def steps(self, found: Found, values: Mapping[str, Any], whens: Whens, depth: int) -> Iterator[PlannedStep]:
+    def steps(
+        self, found: Found, values: Mapping[str, Any], whens: Whens, depth: int, become: str
+    ) -> Iterator[PlannedStep]:
         book = found.playbook
+        become = account(book.become, become)
         if depth > DEEPEST:
             raise Misconfigured(f"Playbook {book.name} is included {depth} deep.", advice="Do they include each other?")
         scope: dict[str, Any] = {
@@ -119,11 +128,11 @@ class _Unroll:
         open_values = {name: value for name, value in scope.items() if name not in book.secrets}
         scope |= {"parameters": open_values, "params": open_values}
         for number, step in enumerate(book.steps, 1):
-            yield from self._one(found, step, number, scope, values, whens, depth)
+            yield from self._one(found, step, number, scope, values, whens, depth, become)
         for number, step in enumerate(book.handlers, 1):
             self.handlers += [
                 replace(planned, handler=step.name)
-                for planned in self._one(found, step, number, scope, values, whens, depth)
+                for planned in self._one(found, step, number, scope, values, whens, depth, become)
             ]
 
     def _one(
@@ -135,8 +144,9 @@ class _Unroll:
         values: Mapping[str, Any],
         whens: Whens,
         depth: int,
+        become: str,
     ) -> Iterator[PlannedStep]:
-        book = found.playbook
+        book, become = found.playbook, account(step.become, become)
         when = str(step.when).lower() if isinstance(step.when, bool) else step.when
         name = step.name or f"{step.do.kind} {number}"
         for item, label in self._items(step, scope, name):
@@ -145,7 +155,8 @@ class _Unroll:
             if step.do.kind == "include":
                 within = self._include(step.do.act.playbook)
                 given = {key: self._passed(value, inner, values) for key, value in step.do.act.parameters.items()}
-                yield from self.steps(within, typed.resolve(within.playbook.parameters, given), conditions, depth + 1)
+                inner_values = typed.resolve(within.playbook.parameters, given)
+                yield from self.steps(within, inner_values, conditions, depth + 1, become)
                 continue
             yield PlannedStep(
                 number=0,
@@ -156,6 +167,7 @@ class _Unroll:
                 timeout=step.timeout or self._step_timeout or book.limits.step,
                 reads=book.action_class == "read" or step.changes is False or step.do.only_looks,
                 whens=conditions,
+                become=become,
                 folder=found.folder,
             )
 

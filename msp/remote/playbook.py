@@ -13,11 +13,13 @@ from pydantic import Field, ValidationError, field_validator
 
 from msp.remote import render
 from msp.remote.parameters import IDENTIFIER, RESERVED, Parameter
-from msp.remote.playbook_part import Duration, Part
+from msp.remote.playbook_part import Account, Duration, Part
 from msp.remote.playbook_steps import NOT_BUILT, Action, Step
+from msp.remote.screen import meaning as screens
 from msp.remote.yaml_source import Fault, Faulty, Path, Source, read
 
 ActionClass = Literal["read", "change", "disruptive", "access"]
+SHELL_KINDS = ("shell", "file", "service", "package", "wait_for", "http", "reboot", "include")
 PROBE_KINDS = ("shell", "powershell", "cmd", "assert", "wait_for", "http")
 
 
@@ -55,6 +57,9 @@ class Playbook(Part):
     transport: tuple[str, ...] = Field(default=(), description="Ways in that it works over; empty means any shell.")
     symptoms: tuple[str, ...] = Field(default=(), description="Symptoms of tickets that it helps with.")
     limits: Limits = Limits()
+    become: bool | Account | None = Field(
+        default=None, description="true: every script acts as root by sudo; or the name of an account."
+    )
     max_fail: int | None = Field(
         default=None, ge=0, description="Hosts that may fail; one more, and no further one starts."
     )
@@ -84,10 +89,16 @@ def digest(document: str | bytes) -> str:
     return hashlib.sha256(document.encode() if isinstance(document, str) else document).hexdigest()
 
 
-def load(text: bytes | str, *, known: Callable[[str], bool] | None = None) -> Playbook:
+def load(
+    text: bytes | str,
+    *,
+    known: Callable[[str], bool] | None = None,
+    has_file: Callable[[str], bool] | None = None,
+) -> Playbook:
     """Return the playbook in `text`; raises Faulty with every fault.
 
     known: tells whether a playbook that is included can be found; without it inclusion is not checked.
+    has_file: tells whether a file stands beside the playbook; without it images are not looked for.
     """
     source = read(text)
     if not isinstance(source.value, dict):
@@ -97,6 +108,7 @@ def load(text: bytes | str, *, known: Callable[[str], bool] | None = None) -> Pl
     except ValidationError as error:
         raise Faulty(list(_explained(error, source))) from error
     faults = list(_Meaning(playbook, source, known).faults())
+    faults += [source.fault(path, message) for path, message in screens.faults(playbook, has_file)]
     if faults:
         raise Faulty(faults)
     return playbook
@@ -104,9 +116,11 @@ def load(text: bytes | str, *, known: Callable[[str], bool] | None = None) -> Pl
 
 def _known_keys() -> frozenset[str]:
     from msp.remote import playbook_steps
+    from msp.remote.screen import part as screen_part
 
-    parts = [kind for kind in vars(playbook_steps).values() if isinstance(kind, type) and issubclass(kind, Part)]
-    models: list[type[Part]] = [*parts, AppliesTo, Limits, Playbook]
+    modules = (playbook_steps, screen_part)
+    kinds = [kind for module in modules for kind in vars(module).values() if isinstance(kind, type)]
+    models: list[type[Part]] = [*(kind for kind in kinds if issubclass(kind, Part)), AppliesTo, Limits, Playbook]
     fields = [field for part in models for field in part.model_fields.items()]
     return frozenset(field.alias or name for name, field in fields) | frozenset(Parameter.model_fields)
 
@@ -184,6 +198,8 @@ class _Meaning:
                 yield at((*path, phase), f"A {phase} only looks: use {allowed}, not {action.kind}.")
             if phase == "undo" and action.kind in ("include", "approve"):
                 yield at((*path, phase), f"An undo cannot be of kind {action.kind}.")
+        if step.become and kind not in SHELL_KINDS:
+            yield at((*path, "become"), f"A step of kind {kind} does not act by sudo.", key=True)
         reads = self._playbook.action_class == "read" or step.changes is False or step.do.only_looks
         if kind == "network" and not step.do.only_looks and self._playbook.action_class == "read":
             yield at((*path, "do"), "A playbook of class read changes nothing, but this step configures a device.")

@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 from pydantic import Field, model_validator
 
 from msp.remote.network.part import Network
-from msp.remote.playbook_part import Duration, Part
+from msp.remote.playbook_part import Account, Duration, Part
 from msp.remote.screen.part import Screen
 
 
@@ -216,6 +216,9 @@ class Step(Part):
     loop: str | tuple[Any, ...] | None = Field(default=None, description="Once for each; the value is `item`.")
     retry: Retry | None = None
     timeout: Duration | None = None
+    become: bool | Account | None = Field(
+        default=None, description="true: act as root by sudo; or the name of an account. false: as who logs in."
+    )
     idempotent: bool = Field(default=False, description="Doing it twice does no harm.")
     changes: bool | None = Field(default=None, description="false: this step only reads and needs no check.")
     on_failure: Literal["undo", "continue", "stop", "visit"] = "undo"

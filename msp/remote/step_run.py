@@ -17,11 +17,12 @@ from msp.remote import render
 from msp.remote.acts import Act, Acts, Condition, Question
 from msp.remote.bookkeeping import Bookkeeper
 from msp.remote.ledger import History, Key, Phase, StepRecord
-from msp.remote.outcome import OK, Outcome
+from msp.remote.outcome import NOT_SENT, OK, Outcome
 from msp.remote.plan import Plan, PlannedStep
 from msp.remote.render import Script
+from msp.remote.sudo import Become
 from msp.remote.target import Target
-from msp.remote.transport import CannotOpen, NotAdmitted, Output, Performer, Shell, Transport
+from msp.remote.transport import Becomes, CannotOpen, NotAdmitted, Output, Performer, Shell, Transport
 
 #: Is a process marked with the token still alive? Exit status 0 yes, 1 no. Our own shell holds the word only in two.
 ALIVE = """t=%s
@@ -128,7 +129,6 @@ class StepRun:
         self._course, self._line = host.course, host.line
         self._deadline = asyncio.get_running_loop().time() + planned.timeout.total_seconds()
         self._known = around.history.records
-        self._script: Script | None = None
 
     def _key(self, phase: Phase, attempt: int = 1) -> Key:
         return Key(self._host.position, self._planned.number, phase, attempt)
@@ -296,7 +296,7 @@ class StepRun:
         self._host.sent = False
         self._tell("do", output.outcome, started, attempt=attempt, rendered=rendered, output=output)
         self._remember(output)
-        if output.outcome.in_doubt and claimed:
+        if claimed and (output.outcome.in_doubt or output.outcome.kind in NOT_SENT):
             self._course.undoable = [other for other in self._course.undoable if other.number != planned.number]
         return output.outcome
 
@@ -307,8 +307,7 @@ class StepRun:
             detail = "An interruption left it in doubt and it has no probe: it may have happened. A person must look."
             return Outcome("lost", detail=detail)
         if token := self._around.books.token(key):
-            shell = await self._line.shell()
-            alive = await shell.run(ALIVE % token, timeout=self._left())
+            alive = await self._run_script(ALIVE % token)
             if alive.status != 1:
                 detail = "An interruption left it in doubt, and its process may still be at work on the host."
                 return Outcome("lost", detail=detail)
@@ -370,6 +369,18 @@ class StepRun:
         await self._around.books.claim(key)
         return None
 
+    async def _run_script(self, script: str, stdin: bytes = b"", idle: timedelta | None = None) -> Output:
+        """Run a script as the account that the step is for."""
+        shell = await self._line.shell()
+        if not self._planned.become:
+            return await shell.run(script, timeout=self._left(), stdin=stdin, idle=idle)
+        if not isinstance(shell, Becomes):
+            what = f"{self._host.target.name} is reached by {self._host.target.transport}, where nothing acts by sudo."
+            raise Misconfigured(what, advice="Take `become` out of the playbook, or log in as that account.")
+        credential = self._host.target.credential
+        become = Become(self._planned.become, credential.become_password or credential.password)
+        return await shell.run_as(become, script, timeout=self._left(), stdin=stdin, idle=idle)
+
     async def _perform(self, act: Act) -> Output:
         """Do one act and return how it ended."""
         if isinstance(act, Condition):
@@ -382,9 +393,7 @@ class StepRun:
             refusal = self._around.approved(self._host.target, self._planned, act)
             return Output(Outcome("refused", detail=refusal) if refusal else OK)
         if isinstance(act, Script):
-            shell = await self._line.shell()
-            idle = self._around.plan.playbook.limits.idle
-            output = await shell.run(act.text, timeout=self._left(), stdin=act.stdin, idle=idle)
+            output = await self._run_script(act.text, act.stdin, self._around.plan.playbook.limits.idle)
         else:
             output = await (await self._line.performer()).perform(act, timeout=self._left())
         if output.outcome.kind in ("lost", "unreachable"):

@@ -23,6 +23,11 @@ class Credential:
     become_password: Secret | None = None  # what sudo asks for, if it is not `password`
     valid_until: datetime | None = None  # end of the certificate's time; sessions opened with it end then
 
+    @property
+    def typed(self) -> tuple[str, ...]:
+        """The passwords in it: what a host could echo."""
+        return tuple(secret.value for secret in (self.password, self.become_password) if secret)
+
     def seconds_left(self) -> float:
         """How long it can still be used; endless without a `valid_until`."""
         return float("inf") if self.valid_until is None else (self.valid_until - utc_now()).total_seconds()

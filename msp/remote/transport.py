@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 from msp.errors import Refused, Unreachable
 from msp.remote.outcome import Outcome
 from msp.remote.output import NOTHING, Captured
+from msp.remote.sudo import Become
 from msp.remote.target import Target
 
 
@@ -80,6 +81,22 @@ class Shell(Protocol):
         A nonzero status is an answer. Past `timeout`, or after `idle` without output, the command is signalled and
         the outcome is `timeout`: it may live on. Cancelling the awaiting task signals the command too.
         """
+
+
+def words_of(script: str) -> list[str]:
+    """Return the words of the command that runs `script`: sh, or what its #! line names."""
+    first, _, _ = script.partition("\n")
+    return [*(first[2:].split() if first.startswith("#!") else ["/bin/sh"]), "-c", script]
+
+
+@runtime_checkable
+class Becomes(Protocol):
+    """A shell that can also run scripts as another account of its host, by sudo."""
+
+    async def run_as(
+        self, become: Become, script: str, *, timeout: timedelta, stdin: bytes = b"", idle: timedelta | None = None
+    ) -> Output:
+        """Run `script` as `become.user`; as Shell.run, and auth_failed when sudo did not let us."""
 
 
 class Work(Protocol):

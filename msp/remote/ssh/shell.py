@@ -10,7 +10,8 @@ import asyncssh
 from msp.remote.outcome import Outcome, of_exit
 from msp.remote.output import Collector
 from msp.remote.ssh.pool import Link
-from msp.remote.transport import CannotOpen, NotAdmitted, Output
+from msp.remote.sudo import Become, Dialogue
+from msp.remote.transport import CannotOpen, NotAdmitted, Output, words_of
 
 STALE = 5.0  # seconds in which a warm connection must take the first command, or it is taken for dead
 GRACE = 1.0  # seconds that output may still come after the exit status; a background process may hold the stream
@@ -19,7 +20,7 @@ GRACE = 1.0  # seconds that output may still come after the exit status; a backg
 class _Session(asyncssh.SSHClientSession[bytes]):
     """Collects one command. `done` is set when the channel is closed, or shortly after the exit status."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, dialogue: Dialogue | None = None) -> None:
         self.done: asyncio.Future[None] = loop.create_future()
         self.out, self.err = Collector(), Collector()
         self.status: int | None = None
@@ -28,14 +29,25 @@ class _Session(asyncssh.SSHClientSession[bytes]):
         self.ended = False
         self.left_behind = False
         self.last = loop.time()
-        self._loop = loop
+        self._loop, self._dialogue = loop, dialogue
+        self._channel: asyncssh.SSHClientChannel[bytes] | None = None
 
     def connection_made(self, chan: asyncssh.SSHClientChannel[bytes]) -> None:
-        self.opened = True
+        self.opened, self._channel = True, chan
 
     def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
         self.last = self._loop.time()
-        (self.err if datatype == asyncssh.EXTENDED_DATA_STDERR else self.out).feed(data)
+        if datatype != asyncssh.EXTENDED_DATA_STDERR:
+            self.out.feed(data)
+        elif self._dialogue is None or self._dialogue.began:
+            self.err.feed(data)
+        elif self._channel is not None:
+            passed, answer, ends = self._dialogue.hear(data)
+            self.err.feed(passed)
+            if answer:
+                self._channel.write(answer)
+            if ends:
+                self._channel.write_eof()
 
     def exit_status_received(self, status: int) -> None:
         self.status, self.ended = status, True
@@ -56,10 +68,9 @@ class _Session(asyncssh.SSHClientSession[bytes]):
 
 
 def command_line(script: str) -> str:
-    """Return the one line that a log-in shell needs to run `script` in sh, or in what its #! line names."""
-    first, _, _ = script.partition("\n")
-    interpreter = first[2:].strip() if first.startswith("#!") else "/bin/sh"
-    return f"exec {interpreter} -c {shlex.quote(script)}"
+    """Return the one line that a log-in shell needs to run `script`."""
+    *interpreter, _ = words_of(script)
+    return f"exec {' '.join(interpreter)} {shlex.quote(script)}"
 
 
 class SshShell:
@@ -85,11 +96,29 @@ class SshShell:
         self, script: str, *, timeout: timedelta, stdin: bytes = b"", idle: timedelta | None = None
     ) -> Output:
         """Run `script`; see Shell.run."""
+        return await self._told(command_line(script), timeout, idle, stdin)
+
+    async def run_as(
+        self, become: Become, script: str, *, timeout: timedelta, stdin: bytes = b"", idle: timedelta | None = None
+    ) -> Output:
+        """Run `script` as another account; see Becomes.run_as."""
+        dialogue = Dialogue(become, stdin)
+        line = "exec " + shlex.join(dialogue.line(words_of(script)))
+        return await self._told(line, timeout, idle, dialogue=dialogue)
+
+    async def _told(
+        self,
+        line: str,
+        timeout: timedelta,
+        idle: timedelta | None,
+        stdin: bytes = b"",
+        dialogue: Dialogue | None = None,
+    ) -> Output:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout.total_seconds()
-        line = command_line(script)
         anew, self._anew = self._anew, None
-        output = await self._run(line, deadline, stdin, idle, patience=None if anew is None else STALE)
+        patience = None if anew is None else STALE
+        output = await self._run(line, deadline, stdin, idle, dialogue, patience=patience)
         if output.outcome is not _NOT_SENT or anew is None:
             return output
         self.link.close()
@@ -101,14 +130,21 @@ class SshShell:
         except TimeoutError:
             detail = "The connection had died, and the time was over before a new one stood."
             return Output(Outcome("unreachable", reason="connect", detail=detail))
-        return await self._run(line, deadline, stdin, idle)
+        return await self._run(line, deadline, stdin, idle, dialogue)
 
     async def _run(
-        self, line: str, deadline: float, stdin: bytes, idle: timedelta | None, *, patience: float | None = None
+        self,
+        line: str,
+        deadline: float,
+        stdin: bytes,
+        idle: timedelta | None,
+        dialogue: Dialogue | None,
+        *,
+        patience: float | None = None,
     ) -> Output:
         """Run one command line. The outcome is _NOT_SENT only when it certainly was not sent."""
         loop = asyncio.get_running_loop()
-        connection, session = self.link.connection, _Session(loop)
+        connection, session = self.link.connection, _Session(loop, dialogue)
         channel: asyncssh.SSHClientChannel[bytes] | None = None
 
         def stale() -> None:
@@ -121,7 +157,8 @@ class SshShell:
                 channel, _ = await connection.create_session(lambda: session, line, encoding=None, request_pty=False)
                 if stdin:
                     channel.write(stdin)
-                channel.write_eof()
+                if dialogue is None:
+                    channel.write_eof()
                 await _finished(session, idle)
         except TimeoutError:
             stop(channel)
@@ -148,6 +185,8 @@ class SshShell:
         if not session.ended:
             self.sound = False
             return self._output(session, self._lost())
+        if dialogue is not None and not dialogue.began:
+            return self._output(session, dialogue.outcome(session.status))
         return self._output(session, of_exit(session.status, session.signal))
 
     def _output(self, session: _Session, outcome: Outcome) -> Output:
