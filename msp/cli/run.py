@@ -60,7 +60,10 @@ def run(
     dry_run: bool,
 ) -> None:
     """Run PLAYBOOK (a file, or the name of one shipped) on hosts and wait for every one of them."""
+    import gc
     import time
+
+    gc.disable()  # until the modules are read: what they make stays
 
     from msp.cli import run_output
     from msp.errors import Conflict, Misconfigured, NotFound
@@ -252,6 +255,7 @@ def drive(plan: "Plan", targets: "list[Target]", ledger: "Ledger", **options: An
                 await one.close()
 
     gc.freeze()
+    gc.enable()
     gc.set_threshold(50_000, 20, 50)  # connections make many short-lived objects and few cycles
     try:
         loops = importlib.import_module("uvloop")  # a faster event loop, if somebody installed it
@@ -264,6 +268,9 @@ def drive(plan: "Plan", targets: "list[Target]", ledger: "Ledger", **options: An
 def _transport(name: str) -> Any:
     """Return the class of a transport; ours without reading the metadata of every installed package."""
     if name == "ssh":
+        from msp.remote import quick_asyncssh
+
+        quick_asyncssh.load()
         from msp.remote.ssh import SshTransport
 
         return SshTransport
