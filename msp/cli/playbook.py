@@ -46,7 +46,11 @@ def check(ctx: click.Context, files: tuple[str, ...], as_json: bool) -> None:
         path = Path(name)
         beside = path.parent
         try:
-            load(path.read_bytes(), known=lambda other, beside=beside: catalogue.is_known(other, own, beside))  # type: ignore[misc]
+            load(
+                path.read_bytes(),
+                known=lambda other, beside=beside: catalogue.is_known(other, own, beside),  # type: ignore[misc]
+                has_file=lambda other, beside=beside: (beside / other).is_file(),  # type: ignore[misc]
+            )
             faults: list[Fault] = []
         except Faulty as error:
             faults = list(error.faults)

@@ -64,7 +64,8 @@ def parse(document: bytes | str, path: Path | None = None, own: str = "") -> Fou
     """Return a playbook from its text. Raises Misconfigured with every fault and its line."""
     folder = path.parent if path else None
     try:
-        playbook = load(document, known=lambda name: is_known(name, own, folder))
+        has_file = (lambda name: (folder / name).is_file()) if folder else None
+        playbook = load(document, known=lambda name: is_known(name, own, folder), has_file=has_file)
     except Faulty as error:
         where = f"{path}:" if path else ""
         lines = "\n".join(f"{where}{fault}" for fault in error.faults)

@@ -111,8 +111,8 @@ def tigervnc(
     """Start Xtigervnc. security: VncAuth (with PASSWORD), None or TLSVnc."""
     folder.mkdir(parents=True, exist_ok=True)
     port = _free_port()
-    command = ["Xtigervnc", "-rfbport", str(port), "-localhost", "-SecurityTypes", security, "-geometry", size, "-depth",
-               "24", "-PasswordFile", str(password_file(folder / "passwd")), "-nolisten", "tcp", "-ac",
+    command = ["Xtigervnc", "-rfbport", str(port), "-localhost", "-SecurityTypes", security, "-geometry", size,
+               "-depth", "24", "-PasswordFile", str(password_file(folder / "passwd")), "-nolisten", "tcp", "-ac",
                "-BlacklistThreshold", "1000", "-desktop", "test", *options]  # fmt: skip
     with ExitStack() as stack:
         display, server = _display(command, folder / "log", stack)

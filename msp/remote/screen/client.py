@@ -1,3 +1,4 @@
+# ruff: noqa: N802  names of methods that vncdotool and Twisted call
 """A VNC client (RFC 6143) for the child process, on vncdotool's protocol. It keeps the screen and nothing else.
 
 vncdotool's own waiting and comparing are not used: they hand stale answers on and compare histograms only.
@@ -70,7 +71,7 @@ class Client(VNCDoToolClient):  # type: ignore[misc]
     def vncProtocolError(self, reason: str) -> None:
         self._end(Gone("busy" if _busy(reason) else "protocol", reason.strip(" .")))
 
-    def _handleSecurityTypes(self, block: bytes) -> None:  # noqa: N802
+    def _handleSecurityTypes(self, block: bytes) -> None:
         if self.factory.password and AuthTypes.VNC_AUTHENTICATION not in block and AuthTypes.NONE in block:
             self._end(Gone("auth_failed", "it asks for no password, although one is kept for it"))
             self.transport.loseConnection()
@@ -83,19 +84,19 @@ class Client(VNCDoToolClient):  # type: ignore[misc]
             return
         super().expect(handler, size, *args, **kwargs)
 
-    def updateDesktopSize(self, width: int, height: int) -> None:  # noqa: N802
+    def updateDesktopSize(self, width: int, height: int) -> None:
         if width * height > MOST_PIXELS:
             self._refuse(f"the screen claims to be {width} x {height} pixels large")
             return
         self.width, self.height, self.screen, self._fresh = width, height, None, False
 
-    def _handleDecodeRAW(self, block: bytes, x: int, y: int, width: int, height: int) -> None:  # noqa: N802
+    def _handleDecodeRAW(self, block: bytes, x: int, y: int, width: int, height: int) -> None:
         if x + width > self.width or y + height > self.height:
             self._refuse("a part of the screen that lies outside of it")
             return
         super()._handleDecodeRAW(block, x, y, width, height)
 
-    def commitUpdate(self, rectangles: list[tuple[int, int, int, int]] | None = None) -> None:  # noqa: N802
+    def commitUpdate(self, rectangles: list[tuple[int, int, int, int]] | None = None) -> None:
         if not self._fresh:
             if self.screen is not None and self.screen.size == (self.width, self.height):
                 self._fresh = True
@@ -147,7 +148,7 @@ class Factory(VNCDoToolFactory):  # type: ignore[misc]
         super().__init__()
         self.password = password
 
-    def clientConnectionLost(self, connector: object, reason: Failure) -> None:  # noqa: N802
+    def clientConnectionLost(self, connector: object, reason: Failure) -> None:
         """The client tells by itself."""
 
 

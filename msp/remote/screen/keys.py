@@ -37,7 +37,7 @@ def of_combination(written: str) -> list[int]:
     """
     if len(written) == 1:
         return [of_character(written)]
-    words = written.removesuffix("--").split("-") + ["-"] if written.endswith("--") else written.split("-")
+    words = [*written.removesuffix("--").split("-"), "-"] if written.endswith("--") else written.split("-")
     return [_named(word, written) for word in words]
 
 

@@ -84,8 +84,9 @@ class _Gate:
                 continue
             if one.kind in LOOKS:
                 continue
-            text = self._text or getattr(one.act, "text", None) is not None and one.kind == "click"
-            image = self._image or getattr(one.act, "image", None) is not None
+            clicks = one.kind == "click"
+            text = self._text or (clicks and one.act.text is not None)
+            image = self._image or (clicks and one.act.image is not None)
             if self._grave and text and not image:
                 yield (
                     (*path, "acts", number, one.kind),

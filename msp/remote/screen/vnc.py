@@ -29,6 +29,7 @@ from msp.remote.transport import CannotOpen, NotAdmitted, Output, Picture, Work
 
 MARGIN: Final = 0.5  # seconds before the deadline in which the child tells what it did not see
 LONGEST_LINE: Final = 64 * 1024 * 1024  # bytes of one event: at most 40 pictures of 400 KB
+ROOT: Final = str(Path(__file__).resolve().parents[3])  # where this package was imported from
 CONNECT_TIMEOUT: Final = timedelta(seconds=20)
 
 
@@ -160,8 +161,7 @@ class _Child:
     @classmethod
     async def start(cls, sock: socket.socket, target: Target, *, blind: bool) -> "_Child":
         """Start a child that owns `sock`. The password goes through its standard input."""
-        root = Path(__file__).resolve().parents[3]  # where this package was imported from
-        path = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
+        path = os.pathsep.join(filter(None, (ROOT, os.environ.get("PYTHONPATH"))))
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-P", "-m", "msp.remote.screen.child", str(sock.fileno()), str(int(sock.family)),
