@@ -12,7 +12,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -42,6 +42,7 @@ ASK_AGAIN = 5.0  # seconds between two questions to the contract
 SEEN = 10.0  # seconds between two notes that we are alive
 ATTEMPTS, PER = 30, 60.0  # connections that one address may ask for, and in how many seconds
 OPEN_PER_PERSON = 8
+GATE_HEADERS = frozenset({b"host", b"cookie", b"user-agent", b"accept-language"})  # what the gate hears of a request
 ENDED = 4000  # close code: the message before it says why (RFC 6455, 7.4.2: for private use)
 
 
@@ -133,15 +134,15 @@ class Consoles:
         await receive()  # websocket.connect
         headers = {name.decode("latin1"): value.decode("latin1") for name, value in scope["headers"]}
         if not same_origin(headers, self._settings):
-            await _deny(send, 403, b"This page is not ours.\n")
+            await _deny(receive, send, 403, b"This page is not ours.\n")
         elif not self._rate.admits(str((scope.get("client") or ("?",))[0]), time.monotonic()):
-            await _deny(send, 429, b"Too many consoles were asked for.\n")
+            await _deny(receive, send, 429, b"Too many consoles were asked for.\n")
         elif self.stopping:
-            await _deny(send, 503, b"The server is stopping.\n")
+            await _deny(receive, send, 503, b"The server is stopping.\n")
         else:
             status, body = await self._run(self._redeem, scope)
             if status != 200:
-                await _deny(send, status, body)
+                await _deny(receive, send, status, body)
                 return
             subprotocol = "binary" if "binary" in scope.get("subprotocols", ()) else None
             await send({"type": "websocket.accept", "subprotocol": subprotocol})
@@ -153,7 +154,9 @@ class Consoles:
 
     def _redeem(self, scope: Scope) -> tuple[int, bytes]:
         """Ask the page that knows the gate; it uses the ticket up."""
-        asked = {**scope, "type": "http", "method": "GET", "scheme": "https" if scope["scheme"] == "wss" else "http"}
+        headers = [pair for pair in scope["headers"] if pair[0] in GATE_HEADERS] + [(b"accept", b"application/json")]
+        scheme = "https" if scope["scheme"] == "wss" else "http"
+        asked = {**scope, "type": "http", "method": "GET", "scheme": scheme, "headers": headers}
         environ = build_environ(cast("Any", asked), cast("Any", io.BytesIO()))
         cast("dict[str, Any]", environ)["msp.socket"] = True
         with self._app.request_context(cast("Any", environ)):
@@ -296,7 +299,11 @@ def same_origin(headers: Mapping[str, str], settings: Settings) -> bool:
     return origin.netloc == host
 
 
-async def _deny(send: Send, status: int, body: bytes) -> None:
+async def _deny(receive: Receive, send: Send, status: int, body: bytes) -> None:
     headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")]
     await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": body, "more_body": False})
+    with suppress(TimeoutError):
+        async with asyncio.timeout(1):  # until the line is closed: who returns before is taken for one that forgot it
+            while True:
+                await receive()

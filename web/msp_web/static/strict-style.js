@@ -5,8 +5,8 @@
 (() => {
 const create = document.createElement.bind(document);
 document.createElement = (name, options) => {
-  const element = create(name, options);
-  if (String(name).toLowerCase() !== "style") return element;
+  if (String(name).toLowerCase() !== "style") return create(name, options);
+  const element = create("template"); // stands in the page where the <style> would
   const sheet = new CSSStyleSheet();
   let text = "";
   document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];
