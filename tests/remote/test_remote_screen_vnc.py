@@ -7,14 +7,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-import sshd
 import vnc
-from screen_conformance import ScreenConformance, ScreenPlace, acts, perform
+from screen_conformance import ScreenConformance, ScreenPlace
 from tcp_faults import listener
 
 from msp.remote.screen.vnc import VncTransport
 from msp.remote.target import Credential, Target
-from msp.remote.transport import CannotOpen, NotAdmitted
 from msp.secret import Secret
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]

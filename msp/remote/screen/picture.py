@@ -68,19 +68,20 @@ class Veil:
 
     def _cover(self, draw: ImageDraw.ImageDraw, screen: Image.Image, box: Box, echo: Image.Image) -> None:
         """Cover an echo where it stood, and wherever it stands now."""
-        if box[2] <= screen.width and box[3] <= screen.height and _alike(screen.crop(box), echo):
-            draw.rectangle(_inner(box), fill=COVER)
         try:
-            template = Template(echo, tolerance=32, share=0.8)
+            remains, template = (Template(echo, tolerance=32, share=share) for share in (0.7, 0.8))
         except Blank:
             return
+        if remains.find(screen.crop(box)):
+            draw.rectangle(_inner(box), fill=COVER)
         for left, top in template.matches(screen):
             draw.rectangle(_inner((left, top, left + echo.width, top + echo.height)), fill=COVER)
 
 
 def changed(before: Image.Image, after: Image.Image) -> "Iterator[Box]":
     """Yield boxes around what differs between two pictures of one size; rows of tiles that touch make one box."""
-    difference = ImageChops.difference(before.convert("RGB"), after.convert("RGB")).convert("L").point(_any)
+    red, green, blue = ImageChops.difference(before.convert("RGB"), after.convert("RGB")).split()
+    difference = ImageChops.lighter(ImageChops.lighter(red, green), blue).point(_any)
     small = difference.reduce(TILE).point(_any)  # a tile with any change is not quite black
     width, height = after.size
     box: Box | None = None
@@ -103,9 +104,3 @@ def _any(value: int) -> int:
 
 def _inner(box: Box) -> Box:
     return box[0], box[1], box[2] - 1, box[3] - 1
-
-
-def _alike(seen: Image.Image, echo: Image.Image) -> bool:
-    """Whether at least half of what the echo shows still stands there."""
-    difference = ImageChops.difference(seen, echo).convert("L").point(_any)
-    return difference.histogram()[0] >= difference.width * difference.height // 2
