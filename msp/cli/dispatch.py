@@ -140,6 +140,43 @@ def explain(problem: Path, plan: Path, visit: str, as_json: bool) -> None:
         print_table(("technician", "why not"), [(other["tech"], other["reason"]) for other in found["others"]])
 
 
+@dispatch.command(epilog="Example: msp dispatch roads --fetch")
+@click.option("--fetch", is_flag=True, help="Ask the map service for what is not known, now.")
+@click.option("--learn", is_flag=True, help="Find anew from finished visits how long drives really take.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def roads(fetch: bool, learn: bool, as_json: bool) -> None:
+    """Say what is known of travel times: drives kept, drives missing, and how real drives compare."""
+    from msp import console, db
+    from msp.clock import utc_now
+    from msp.dispatch.roads import book
+    from msp.flows import roads as flow
+
+    console.use_database()
+    settings = console.settings()
+    if fetch:
+        flow.fetch(settings)
+    if learn:
+        with db.begin() as session:
+            flow.learn(session, utc_now(), settings)
+    with db.read() as session:
+        places = book.places(session)
+        missing = sum(len(targets) for targets in book.missing(session, places, utc_now()).values())
+        factors = book.factors(session)
+    found = {
+        "service": settings.travel_service or None,
+        "places": len(places),
+        "drives_missing": missing,
+        "drives_known": len(places) * max(0, len(places) - 1) - missing,
+        "factor": factors.overall,
+        "factor_by_hour_of_week": factors.hours,
+        "learnt_from": factors.drives,
+    }
+    if as_json:
+        print_json(found)
+        return
+    print_table(("what", "figure"), [(name.replace("_", " "), str(value)) for name, value in found.items()])
+
+
 def read(path: Path) -> Any:
     """Return the JSON value in a file; raises Misconfigured with the place that is not JSON."""
     import json

@@ -156,6 +156,29 @@ class CalendarFeed(Model):
     withdrawn_at: Mapped[datetime | None]
 
 
+class RoadTime(Model):
+    """The drive between two places without traffic, as a map service told it; places are rounded to 4 decimals."""
+
+    __tablename__ = "road_time"
+    from_lat: Mapped[float] = mapped_column(primary_key=True)
+    from_lon: Mapped[float] = mapped_column(primary_key=True)
+    to_lat: Mapped[float] = mapped_column(primary_key=True)
+    to_lon: Mapped[float] = mapped_column(primary_key=True)
+    seconds: Mapped[float | None]  # None: the service knows no road
+    service: Mapped[str]
+    asked_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class RoadFactor(Model):
+    """How much longer than without traffic drives really take. `hour` of the week, Monday 00:00 is 0; -1: overall."""
+
+    __tablename__ = "road_factor"
+    hour: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    factor: Mapped[float]
+    drives: Mapped[int]
+    found_at: Mapped[datetime]
+
+
 class Reservation(Model):
     """Parts of one stock that an appointment holds; given back when it is cancelled, used up when it is done."""
 

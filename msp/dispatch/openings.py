@@ -3,11 +3,20 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from msp.dispatch.travel import RoadEstimate
 
 Point = tuple[float, float] | None  # latitude, longitude; None: not known
 UNKNOWN_ROAD = timedelta(minutes=30)  # assumed where a place has no coordinates
+
+
+class Drives(Protocol):
+    """Whatever tells how long a drive takes."""
+
+    def between(self, a: tuple[float, float], b: tuple[float, float], at: datetime | None = None) -> timedelta: ...
+
+
 ROADS = RoadEstimate()
 
 
@@ -41,9 +50,9 @@ class Opening:
     detour: timedelta
 
 
-def road(a: Point, b: Point, roads: RoadEstimate = ROADS) -> timedelta:
-    """Return the drive between two places; half an hour when one of them is not known."""
-    return UNKNOWN_ROAD if a is None or b is None else roads.between(a, b)
+def road(a: Point, b: Point, roads: Drives = ROADS, at: datetime | None = None) -> timedelta:
+    """Return the drive between two places; half an hour when one of them is not known. at: about when it begins."""
+    return UNKNOWN_ROAD if a is None or b is None else roads.between(a, b, at)
 
 
 def working_spans(
@@ -87,34 +96,47 @@ def gaps(spans: Sequence[tuple[datetime, datetime]], busy: Iterable[Busy], home:
     return found
 
 
-def earliest(free: Iterable[Gap], place: Point, duration: timedelta, not_before: datetime) -> Opening | None:
+def earliest(
+    free: Iterable[Gap], place: Point, duration: timedelta, not_before: datetime, roads: Drives = ROADS
+) -> Opening | None:
     """Return the first opening for a visit whose drive starts at `not_before` or later."""
     for gap in free:
-        to, back = road(gap.origin, place), road(place, gap.destination)
         leaves = max(gap.begins_at, not_before)
+        to = road(gap.origin, place, roads, leaves)
         starts = leaves + to
+        back = road(place, gap.destination, roads, starts + duration)
         if starts + duration + back <= gap.ends_at:
-            detour = max(timedelta(), to + back - road(gap.origin, gap.destination))
+            detour = max(timedelta(), to + back - road(gap.origin, gap.destination, roads))
             return Opening(leaves, starts, starts + duration, to, detour)
     return None
 
 
-def at(free: Iterable[Gap], place: Point, duration: timedelta, starts_at: datetime, now: datetime) -> Opening | None:
+def at(
+    free: Iterable[Gap],
+    place: Point,
+    duration: timedelta,
+    starts_at: datetime,
+    now: datetime,
+    roads: Drives = ROADS,
+) -> Opening | None:
     """Return the opening for a visit at exactly `starts_at`, or None if the way there or back does not fit."""
     for gap in free:
-        to, back = road(gap.origin, place), road(place, gap.destination)
+        to, back = road(gap.origin, place, roads, starts_at), road(place, gap.destination, roads, starts_at + duration)
         leaves = starts_at - to
         if leaves >= max(gap.begins_at, now) and starts_at + duration + back <= gap.ends_at:
-            detour = max(timedelta(), to + back - road(gap.origin, gap.destination))
+            detour = max(timedelta(), to + back - road(gap.origin, gap.destination, roads))
             return Opening(leaves, starts_at, starts_at + duration, to, detour)
     return None
 
 
-def latest_departure(free: Iterable[Gap], place: Point, duration: timedelta, due_at: datetime) -> datetime | None:
+def latest_departure(
+    free: Iterable[Gap], place: Point, duration: timedelta, due_at: datetime, roads: Drives = ROADS
+) -> datetime | None:
     """Return the last instant at which a technician can leave and still be done by `due_at`; None if never."""
     best: datetime | None = None
     for gap in free:
-        to, back = road(gap.origin, place), road(place, gap.destination)
+        end = min(due_at, gap.ends_at)
+        to, back = road(gap.origin, place, roads, end - duration), road(place, gap.destination, roads, end)
         done = min(due_at, gap.ends_at - back)
         leaves = done - duration - to
         if leaves >= gap.begins_at and (best is None or leaves > best):

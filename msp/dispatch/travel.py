@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from math import asin, ceil, cos, hypot, radians, sin, sqrt
 
 EARTH_KM = 6371.0088  # mean radius, IUGG
@@ -60,9 +60,10 @@ class RoadEstimate:
     detour: float = DETOUR
     km_per_hour: float = KM_PER_HOUR
 
-    def between(self, a: tuple[float, float], b: tuple[float, float]) -> timedelta:
+    def between(self, a: tuple[float, float], b: tuple[float, float], at: datetime | None = None) -> timedelta:
         """Return the drive between two (latitude, longitude) points in degrees, in whole minutes, rounded up.
 
+        at: when it begins; an estimate knows no traffic.
         Source: haversine formula (R. W. Sinnott, Sky and Telescope 68, 1984).
         """
         minutes = self.detour * great_circle_km(a, b) / self.km_per_hour * 60

@@ -17,6 +17,7 @@ from msp.contracts.models import Client, Site
 from msp.dispatch import openings
 from msp.dispatch.models import Appointment, Handover, Part, Reservation, Shift, Stock, Technician, WorkOrder
 from msp.dispatch.openings import Busy, Gap, Opening
+from msp.dispatch.roads import book
 from msp.errors import Conflict, NotFound, Refused
 
 STANDING = ("confirmed", "on_the_way", "working")  # appointments that hold a technician's time
@@ -142,13 +143,13 @@ def latest_dispatch(session: Session, order: WorkOrder, now: datetime) -> dateti
     """Return the point of no return of a work order (see `propose`)."""
     if order.due_at is None:
         return None
-    place = _place_of(session, order)
+    place, roads = _place_of(session, order), book.read(session)
     best: datetime | None = None
     for technician in _technicians(session):
         if lacking(technician, order.skills):
             continue
         free = _gaps(session, technician, now, order)
-        leaves = openings.latest_departure(free, place, order.duration, order.due_at)
+        leaves = openings.latest_departure(free, place, order.duration, order.due_at, roads)
         if leaves is not None and leaves >= now and (best is None or leaves > best):
             best = leaves
     return best if best is not None else now
@@ -156,20 +157,28 @@ def latest_dispatch(session: Session, order: WorkOrder, now: datetime) -> dateti
 
 def candidates(session: Session, order: WorkOrder, now: datetime) -> list[Candidate]:
     """Return who has the skills and an opening, best first; whoever misses a part comes after all others."""
-    place = _place_of(session, order)
+    place, roads = _place_of(session, order), book.read(session)
     found = []
     for technician in _technicians(session):
         if lacking(technician, order.skills):
             continue
-        opening = openings.earliest(_gaps(session, technician, now, order), place, order.duration, now)
+        opening = openings.earliest(_gaps(session, technician, now, order), place, order.duration, now, roads)
         if opening is None:
             continue
-        found.append(_candidate(session, technician, order, opening, now))
+        found.append(
+            _candidate(session, technician, order, opening, now, estimated=_is_estimate(technician, place, roads))
+        )
     return sorted(found, key=lambda one: (bool(one.missing), one.cost, one.technician.id))
 
 
 def _candidate(
-    session: Session, technician: Technician, order: WorkOrder, opening: Opening, now: datetime
+    session: Session,
+    technician: Technician,
+    order: WorkOrder,
+    opening: Opening,
+    now: datetime,
+    *,
+    estimated: bool,
 ) -> Candidate:
     cost = opening.detour / timedelta(minutes=1)
     reasons = []
@@ -189,7 +198,8 @@ def _candidate(
             short.append(f"{quantity} x {sku}: {in_van} in the van and {in_depot} in the depot are free.")
     if van:
         reasons.append("Has the parts in the van." if van == len(order.parts) else "Has some of the parts in the van.")
-    reasons.append(f"{opening.travel // timedelta(minutes=1)} minutes away.")
+    guess = " (estimated)" if estimated else ""
+    reasons.append(f"{opening.travel // timedelta(minutes=1)} minutes away{guess}.")
     if order.due_at is not None:
         late = (opening.ends_at - order.due_at) / timedelta(minutes=1)
         cost += LATE_COST * max(0.0, late)
@@ -233,7 +243,7 @@ def assign(
         missing.append(f"{technician.name} is not active")
     held = _held_parts(session, order, technician, missing)
     free = _gaps(session, technician, now, order, around=starts_at)
-    opening = openings.at(free, _place_of(session, order), order.duration, starts_at, now)
+    opening = openings.at(free, _place_of(session, order), order.duration, starts_at, now, book.read(session))
     if opening is None:
         missing.append(f"{technician.name} has no opening at {starts_at:%Y-%m-%d %H:%M %Z} with the way there and on")
     if missing or opening is None:
@@ -376,6 +386,11 @@ def _technicians(session: Session) -> Iterable[Technician]:
 def _place_of(session: Session, order: WorkOrder) -> openings.Point:
     site = session.get(Site, order.site_id) if order.site_id is not None else None
     return _point(site.latitude, site.longitude) if site is not None else None
+
+
+def _is_estimate(technician: Technician, place: openings.Point, roads: book.Roads) -> bool:
+    home = _point(technician.latitude, technician.longitude)
+    return home is None or place is None or roads.estimated(home, place)
 
 
 def _point(latitude: float | None, longitude: float | None) -> openings.Point:

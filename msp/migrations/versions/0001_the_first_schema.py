@@ -127,6 +127,28 @@ def upgrade() -> None:
         sa.UniqueConstraint("sku", name=op.f("uq_part_sku")),
     )
     op.create_table(
+        "road_factor",
+        sa.Column("hour", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
+        sa.Column("factor", sa.Double(), nullable=False),
+        sa.Column("drives", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("found_at", msp.db.UtcDateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("hour", name=op.f("pk_road_factor")),
+    )
+    op.create_table(
+        "road_time",
+        sa.Column("from_lat", sa.Double(), nullable=False),
+        sa.Column("from_lon", sa.Double(), nullable=False),
+        sa.Column("to_lat", sa.Double(), nullable=False),
+        sa.Column("to_lon", sa.Double(), nullable=False),
+        sa.Column("seconds", sa.Double(), nullable=True),
+        sa.Column("service", sa.Text(), nullable=False),
+        sa.Column("asked_at", msp.db.UtcDateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("from_lat", "from_lon", "to_lat", "to_lon", name=op.f("pk_road_time")),
+    )
+    with op.batch_alter_table("road_time", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_road_time_asked_at"), ["asked_at"], unique=False)
+
+    op.create_table(
         "role",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
