@@ -11,6 +11,7 @@ from msp.remote import catalogue, plan
 from msp.remote.fake import FakeHost, FakeTransport
 from msp.remote.ledger import Ledger, MemoryLedger, StepRecord
 from msp.remote.local import LocalTransport
+from msp.remote.network.transport import NetworkTransport
 from msp.remote.outcome import Outcome
 from msp.remote.runner import Report, Runner
 from msp.remote.ssh import SshTransport
@@ -73,6 +74,7 @@ async def play(
         "local": LocalTransport(folder, environment),
         "fake": FakeTransport(fakes),
         "ssh": SshTransport(),
+        "network": NetworkTransport(),
     }
     runner = Runner(
         planned(document, parameters, step_timeout=step_timeout), targets, used, transports.__getitem__, **options

@@ -120,12 +120,17 @@ def _tree(lines: list[str]) -> _Node:
     return root
 
 
-def way_back(before: list[str], after: list[str], platform: Platform) -> list[str] | None:
-    """Return the lines that turn `after` into `before`; None if the platform's lines cannot be turned round."""
+def way_back(
+    before: list[str], after: list[str], platform: Platform, stubborn: frozenset[str] = frozenset()
+) -> list[str] | None:
+    """Return the lines that turn `after` into `before`; None if the platform's lines cannot be turned round.
+
+    stubborn: sections that cannot be taken away as a whole (address families); their lines are, one by one.
+    """
     if platform.inverse == "set":
         return list(_flat(before, after))
     if platform.inverse == "no":
-        return list(_nested(_tree(before), _tree(after), ""))
+        return list(_nested(_tree(before), _tree(after), "", stubborn))
     return None
 
 
@@ -139,13 +144,18 @@ def _flat(before: list[str], after: list[str]) -> Iterator[str]:
     yield from (line.strip() for line in before if line not in new and line.strip())
 
 
-def _nested(before: _Node, after: _Node, indent: str) -> Iterator[str]:
+def _nested(before: _Node, after: _Node, indent: str, stubborn: frozenset[str]) -> Iterator[str]:
     for text in reversed(after.children):
         if text not in before.children:
-            yield indent + _negated(text)
+            if text in stubborn and after.children[text].children:
+                yield indent + text
+                yield from _nested(_Node(text), after.children[text], indent + " ", stubborn)
+                yield f"{indent} exit"
+            else:
+                yield indent + negated(text)
     for text, node in before.children.items():
         if text in after.children:
-            inner = list(_nested(node, after.children[text], indent + " "))
+            inner = list(_nested(node, after.children[text], indent + " ", stubborn))
             if inner:
                 yield indent + text
                 yield from inner
@@ -162,7 +172,8 @@ def _whole(node: _Node, indent: str) -> Iterator[str]:
         yield f"{indent} exit"
 
 
-def _negated(text: str) -> str:
+def negated(text: str) -> str:
+    """Return the line that takes a line away, as IOS and its kin have it."""
     if text.startswith("no "):
         return text[3:]
     return "no description" if text.startswith("description ") else f"no {text}"

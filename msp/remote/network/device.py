@@ -123,9 +123,9 @@ class Device:
             return False
         return bool(connection.check_enable_mode())
 
-    def dialogue(self, log: Listener) -> Dialogue:
-        """Return the open command line."""
-        return Dialogue(self._connection.remote_conn, self.platform, self.prompt, log)
+    def dialogue(self, log: Listener, idle: Callable[[], None]) -> Dialogue:
+        """Return the open command line; see Dialogue."""
+        return Dialogue(self._connection.remote_conn, self.platform, self.prompt, log, idle)
 
     def close(self) -> None:
         """Hang up without a word: an `exit` could be taken for an answer."""

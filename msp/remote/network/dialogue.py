@@ -48,16 +48,17 @@ class Answer:
 Listener = Callable[[str], None]
 
 
-def _ignore(_: str) -> None:
-    return None
-
-
 class Dialogue:
-    """One open command line. `log` hears every line that came, prompts and echoes included."""
+    """One open command line.
 
-    def __init__(self, channel: Channel, platform: Platform, prompt: str, log: Listener = _ignore) -> None:
+    `log` hears every line that came, prompts and echoes included; `idle` is called when nothing comes for a moment.
+    """
+
+    def __init__(
+        self, channel: Channel, platform: Platform, prompt: str, log: Listener, idle: Callable[[], None]
+    ) -> None:
         """prompt: as the device shows it outside configuration, without its last sign."""
-        self._channel, self._platform, self._log = channel, platform, log
+        self._channel, self._platform, self._log, self._idle = channel, platform, log, idle
         self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         self._prompt = re.compile(
             re.escape(prompt[:16]) + r"[\w.:/@~*-]{0,60}(\([^()]{1,80}\))?[\w~/\[\]: -]{0,20}[#>$%]\s?$"
@@ -99,6 +100,7 @@ class Dialogue:
                 self._take(chunk, one)
                 continue
             idle += 0.25
+            self._idle()
             tail = self._shown_tail()
             if self._at_prompt():
                 self._shown = tail

@@ -16,6 +16,7 @@ from msp.remote.network.dialogue import Answer, Dialogue, HungUp
 from msp.remote.network.platforms import Answers, Platform, Say, said
 
 PAUSE = 1.0  # seconds between two looks, and between two attempts to log in again
+PORTION = 32 * 1024  # characters of output that gather before they are said
 REJECTED, UNMET, WRONG = 2, 1, 3  # statuses: a line was rejected, what was expected is not so, it cannot be done
 
 Result = dict[str, Any]
@@ -41,11 +42,26 @@ class Performing:
         self._log_masker = configuration.Masker()
         self._hidden: list[tuple[str, str]] = []  # lines that hold secrets, and how they are shown
         self._logging = False
+        self._unsaid: list[str] = []
+        self._unsaid_size = 0
         self._take(device)
+
+    def _out(self, text: str) -> None:
+        """Say a part of the output; in portions, because much output comes line by line."""
+        self._unsaid.append(text)
+        self._unsaid_size += len(text)
+        if self._unsaid_size > PORTION:
+            self._say_all()
+
+    def _say_all(self) -> None:
+        """Say what has gathered: nothing more comes for the moment."""
+        if self._unsaid:
+            self._say(out="".join(self._unsaid))
+            self._unsaid, self._unsaid_size = [], 0
 
     def _take(self, device: Device) -> None:
         self._device = device
-        self._line: Dialogue = device.dialogue(self._logged)
+        self._line: Dialogue = device.dialogue(self._logged, self._say_all)
         self._privileged = False
 
     def _enable(self, secret: str) -> None:
@@ -74,6 +90,8 @@ class Performing:
                 f"The connection to {self._name} went while it was at work; what it did is unknown. {error}".strip()
             )
             return {"kind": "lost", "detail": detail}
+        finally:
+            self._say_all()
         return {"kind": "ok", "status": 0, "detail": detail}
 
     def _perform(self, order: dict[str, Any]) -> str:
@@ -104,12 +122,12 @@ class Performing:
         def heard(line: str) -> None:
             masked = masker.line(line)
             if masked is not None:
-                self._say(out=masked + "\n")
+                self._out(masked + "\n")
 
         if not order["looks"]:
             for command in order["show"]:
                 if len(order["show"]) > 1:
-                    self._say(out=f"> {command}\n")
+                    self._out(f"> {command}\n")
                 self._ask(command, heard=heard)
             return ""
         lines: list[str] = []
@@ -197,7 +215,7 @@ class Performing:
     def _keep(self, lines: list[str]) -> str:
         text = "\n".join(configuration.masked(lines)) + "\n"
         self._say(configuration=text)
-        self._say(out=text)
+        self._out(text)
         return f"{len(lines)} lines of configuration, without their secrets."
 
     def kept(self, lines: list[str]) -> None:
@@ -210,7 +228,7 @@ class Performing:
 
     def differs(self, before: list[str], after: list[str]) -> None:
         """Say the difference: the output of a change."""
-        self._say(out=configuration.difference(before, after))
+        self._out(configuration.difference(before, after))
 
     def save(self) -> str:
         platform = self._platform
@@ -231,23 +249,31 @@ class Performing:
 
     def bring_back(self, before: list[str]) -> str:
         """Undo whatever differs from `before`; return nothing once it is proven, else what is left, for people."""
-        for _ in range(2):  # a second time for lines that could only be taken while others were gone
+        stubborn: frozenset[str] = frozenset()
+        for _ in range(3):  # again for what could not be taken as a whole, or only while other lines were gone
             now = self.running()
             if configuration.same(before, now):
                 return ""
-            lines = configuration.way_back(before, now, self._platform)
+            lines = configuration.way_back(before, now, self._platform, stubborn)
             if lines is None:
                 return f"lines of {self._platform.name} cannot be turned round by themselves"
-            self.begin()
-            try:
-                for line in lines:
-                    self.enter(line)
-                if self._platform.commit:
-                    self.enter(self._platform.commit)
-            finally:
-                self.end()
+            stubborn |= self._put_back(lines)
         now = self.running()
         return "" if configuration.same(before, now) else "this is left:\n" + configuration.difference(before, now)
+
+    def _put_back(self, lines: list[str]) -> frozenset[str]:
+        """Enter lines, whatever is said to each; return what they were to take away and could not."""
+        rejected: set[str] = set()
+        self.begin()
+        try:
+            for line in lines:
+                if self.enter(line):
+                    rejected.add(configuration.negated(line.strip()))
+            if self._platform.commit:
+                self.enter(self._platform.commit)
+        finally:
+            self.end()
+        return frozenset(rejected)
 
     def _revert(self, order: dict[str, Any]) -> str:
         before = order["before"]
