@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from msp import console, db, evidence
@@ -21,6 +21,8 @@ from msp.remote.plan import Plan
 from msp.remote.runner import Report
 from msp.remote.sql_ledger import SqlLedger
 from msp.remote.target import Target
+
+NAMES = 1000  # of hosts in one query
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ def record(
     console.use_database()
     with db.begin() as session:
         ticket = tickets.get(session, ticket_id) if ticket_id is not None else None
-        items = {target.name: _asset(session, target, ticket) for target in targets}
+        items = _assets(session, targets, ticket)
         refusal = _Refusals(plan, ticket, break_glass, dry_run=dry_run).of(session, targets, items)
         run = _store(session, plan, targets, items, ticket, refusal, dry_run=dry_run, parallel=parallel)
         if break_glass:
@@ -72,21 +74,30 @@ def record(
     return Recorded(SqlLedger(run_id, actor()), refusal.why, finish, run_id)
 
 
-def _asset(session: Session, target: Target, ticket: Ticket | None) -> ConfigurationItem | None:
-    """Return the asset that a host of the list is: the same name and address, of the ticket's client if there is one.
+def _assets(session: Session, targets: Sequence[Target], ticket: Ticket | None) -> dict[str, ConfigurationItem | None]:
+    """Return the asset that each host is: the same name and address, of the ticket's client if there is one.
 
-    Raises Refused when a ticket is given and the host is no asset of its client.
+    Raises Refused when a ticket is given and a host is no asset of its client.
     """
-    query = select(ConfigurationItem).where(ConfigurationItem.name == target.name)
-    if ticket is not None:
-        item = session.scalar(query.where(ConfigurationItem.client_id == ticket.client_id))
-        if item is None:
+    found: dict[str, list[ConfigurationItem]] = {}
+    for begin in range(0, len(targets), NAMES):
+        names = [target.name for target in targets[begin : begin + NAMES]]
+        query = select(ConfigurationItem).where(ConfigurationItem.name.in_(names)).order_by(ConfigurationItem.id)
+        for item in session.scalars(query):
+            found.setdefault(item.name, []).append(item)
+    items: dict[str, ConfigurationItem | None] = {}
+    for target in targets:
+        named = found.get(target.name, ())
+        if ticket is None:
+            items[target.name] = next((item for item in named if item.address == target.address), None)
+            continue
+        items[target.name] = next((item for item in named if item.client_id == ticket.client_id), None)
+        if items[target.name] is None:
             raise Refused(
                 f"{target.name} is no asset of the client of ticket {ticket.id}.",
                 advice="Record it with msp asset, or run without a ticket and break the glass.",
             )
-        return item
-    return session.scalar(query.where(ConfigurationItem.address == target.address))
+    return items
 
 
 class _Refusals:
@@ -103,14 +114,14 @@ class _Refusals:
     def of(
         self, session: Session, targets: Sequence[Target], items: dict[str, ConfigurationItem | None]
     ) -> "_Refusals":
-        now = utc_now()
+        asked = deciding.Deciding(session, utc_now())
         for target in targets:
             item = items[target.name]
             if item is None:
                 continue
             # The command line knows one name, so that name answers for the broken glass; the evidence shows it.
             by = "" if self._glass else actor()
-            decided = deciding.decide(session, item, self._class, actor=by, at=now, break_glass=self._glass)
+            decided = asked.decide(item, self._class, actor=by, break_glass=self._glass)
             said = decided.decision
             if said.effect == ALLOW or (said.effect == ASK and self._glass):
                 broken = {"effect": ALLOW, "rule": "break_glass"} if said.effect == ASK else {}
@@ -160,16 +171,16 @@ def _store(
     )
     session.add(run)
     session.flush()
-    session.add_all(
-        RunHost(
-            run_id=run.id,
-            asset_id=item.id if (item := items[target.name]) is not None else None,
-            name=target.name,
-            position=position,
-        )
+    hosts = [
+        {
+            "run_id": run.id,
+            "asset_id": item.id if (item := items[target.name]) is not None else None,
+            "name": target.name,
+            "position": position,
+        }
         for position, target in enumerate(targets)
-    )
-    session.flush()
+    ]
+    session.execute(insert(RunHost), hosts)
     return run
 
 

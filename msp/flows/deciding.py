@@ -12,6 +12,7 @@ from msp.contracts import agreements, ledger, terms
 from msp.contracts.clauses import ALLOW, ASK, EXPIRES_S, REFUSE, BreakGlass, Decision
 from msp.contracts.covers import Asset
 from msp.contracts.models import Client, Contract, ContractVersion, Site
+from msp.contracts.terms import Terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,67 @@ NO_CONTRACT = Decision(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class _Covered:
+    """What holds for one client at the instant in question."""
+
+    version: ContractVersion
+    terms: Terms
+    zone: ZoneInfo
+    in_force: tuple[datetime, datetime | None]
+
+
+class Deciding:
+    """Asks the contracts about many assets at one instant; each client's contract is read once."""
+
+    def __init__(self, session: Session, at: datetime) -> None:
+        self._session, self._at = session, at
+        self._covered: dict[int, _Covered | None] = {}
+        self._sites: dict[int | None, Site | None] = {None: None}
+
+    def _of(self, client_id: int) -> _Covered | None:
+        if client_id not in self._covered:
+            version = agreements.version_in_force(self._session, client_id, self._at)
+            covered = None
+            if version is not None:
+                client = self._session.get_one(Client, client_id)
+                contract = self._session.get_one(Contract, version.contract_id)
+                in_force = agreements.in_force(contract, client)
+                covered = _Covered(version, agreements.terms_of(version), ZoneInfo(client.time_zone), in_force)
+            self._covered[client_id] = covered
+        return self._covered[client_id]
+
+    def decide(
+        self,
+        item: ConfigurationItem,
+        action_class: str,
+        *,
+        actor: str,
+        break_glass: BreakGlass | None = None,
+        prepaid: bool = True,
+    ) -> Decided:
+        """Return what the contract says of an action on `item`; see `decide`."""
+        covered = self._of(item.client_id)
+        if covered is None:
+            return Decided(NO_CONTRACT, None)
+        if item.site_id not in self._sites:
+            self._sites[item.site_id] = self._session.get(Site, item.site_id)
+        site = self._sites[item.site_id]
+        decision = covered.terms.decide(
+            action_class=action_class,
+            asset=Asset(item.name, item.kind, site.name if site else None),
+            at=self._at,
+            zone=covered.zone,
+            actor=actor,
+            in_force=covered.in_force,
+            break_glass=break_glass,
+        )
+        if prepaid and decision.effect == ALLOW and decision.break_glass is None and action_class != "read":
+            here = self._at.astimezone(covered.zone)
+            decision = _beyond_prepaid(self._session, covered, item, site, decision, here)
+        return Decided(decision, covered.version.id)
+
+
 def decide(
     session: Session,
     item: ConfigurationItem,
@@ -68,29 +130,13 @@ def decide(
     prepaid: what the clauses allow is asked for when it would go beyond the client's prepaid hours; False when the
     work has begun, because nobody stops half-way for money.
     """
-    version = agreements.version_in_force(session, item.client_id, at)
-    if version is None:
-        return Decided(NO_CONTRACT, None)
-    client = session.get_one(Client, item.client_id)
-    site = session.get(Site, item.site_id) if item.site_id else None
-    contract = session.get_one(Contract, version.contract_id)
-    decision = agreements.terms_of(version).decide(
-        action_class=action_class,
-        asset=Asset(item.name, item.kind, site.name if site else None),
-        at=at,
-        zone=ZoneInfo(client.time_zone),
-        actor=actor,
-        in_force=agreements.in_force(contract, client),
-        break_glass=break_glass,
-    )
-    if prepaid and decision.effect == ALLOW and decision.break_glass is None and action_class != "read":
-        decision = _beyond_prepaid(session, version, item, site, decision, at.astimezone(ZoneInfo(client.time_zone)))
-    return Decided(decision, version.id)
+    asked = Deciding(session, at)
+    return asked.decide(item, action_class, actor=actor, break_glass=break_glass, prepaid=prepaid)
 
 
 def _beyond_prepaid(
     session: Session,
-    version: ContractVersion,
+    covered: _Covered,
     item: ConfigurationItem,
     site: Site | None,
     decision: Decision,
@@ -98,7 +144,7 @@ def _beyond_prepaid(
 ) -> Decision:
     """Turn what is allowed into a question when the block of hours that it is taken from does not reach."""
     line = terms.line_for(
-        agreements.terms_of(version),
+        covered.terms,
         site=site.name if site else None,
         asset=item.name,
         asset_class=item.kind,
@@ -106,7 +152,7 @@ def _beyond_prepaid(
     )
     if line is None or line.kind != "block_hours":
         return decision
-    bought, left = ledger.balance(session, version.contract_id, at.date())
+    bought, left = ledger.balance(session, covered.version.contract_id, at.date())
     if not bought or left >= max(line.increment, line.minimum):
         return decision
     rate = line.overage_rate()

@@ -2,9 +2,10 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_postgresql
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 from sqlalchemy.orm import Session
@@ -21,7 +22,32 @@ from msp.remote.outcome import Outcome
 from msp.remote.output import Captured
 
 ONE_OF_A_KIND = ("run_host_id", "step", "phase", "attempt")
-ROWS = 100  # of step results in one statement
+_HOSTS: Any = RunHost.__table__
+_HOST = _HOSTS.c.id == bindparam("host")
+_BEGIN = update(_HOSTS).where(_HOST, _HOSTS.c.started_at.is_(None)).values(state="running", started_at=bindparam("now"))
+#: Another worker may have been first; then its word stands.
+_END = (
+    update(_HOSTS)
+    .where(_HOST, _HOSTS.c.outcome.is_(None))
+    .values(
+        state="finished",
+        outcome=bindparam("kind"),
+        status=bindparam("exit_status"),
+        detail=bindparam("said"),
+        finished_at=bindparam("now"),
+        started_at=func.coalesce(_HOSTS.c.started_at, bindparam("began")),
+    )
+)
+
+
+@cache
+def _store(dialect: str) -> Any:
+    """Return the statement that inserts a result; one told again after an interruption replaces what was known."""
+    table: Any = StepResult.__table__
+    statement = (insert_sqlite if dialect == "sqlite" else insert_postgresql)(table)
+    kept = ("id", "run_id", *ONE_OF_A_KIND)
+    fresh = {column.name: statement.excluded[column.name] for column in table.c if column.name not in kept}
+    return statement.on_conflict_do_update(index_elements=ONE_OF_A_KIND, set_=fresh)
 
 
 class SqlLedger:
@@ -40,6 +66,7 @@ class SqlLedger:
             rows = session.execute(select(RunHost.position, RunHost.id).where(RunHost.run_id == run_id))
             self._ids: dict[int, int] = {row[0]: row[1] for row in rows}
         self._positions = {host_id: position for position, host_id in self._ids.items()}
+        self._begun: set[int] = set()  # hosts that we have marked as running
         self._granted: set[ClaimKey] = set()  # by us, so that we know of what was never sent
 
     def history(self) -> History:
@@ -74,17 +101,18 @@ class SqlLedger:
         self, session: Session, records: Sequence[StepRecord], ends: Sequence[HostEnd], asked: Sequence[Key]
     ) -> Mapping[Key, Verdict]:
         now = utc_now()
-        touched = {self._ids[key.host] for key in (*(record.key for record in records), *asked)}
+        touched = {self._ids[key.host] for key in (*(record.key for record in records), *asked)} - self._begun
         if touched:
-            waiting = update(RunHost).where(RunHost.id.in_(touched), RunHost.started_at.is_(None))
-            session.execute(waiting.values(state="running", started_at=now))
+            begun = [{"host": host_id, "now": now} for host_id in sorted(touched)]
+            session.connection().execute(_BEGIN, begun)
+            self._begun |= touched
         if records:
-            self._store(session, records)
+            self._results(session, records)
             if any(record.pictures for record in records):
                 pictures.store(session, self._run_id, self._ids, records)
             self._settle_claims(session, records)
-        for end in ends:
-            self._end(session, end)
+        if ends:
+            session.connection().execute(_END, [self._end(end) for end in ends])
         verdicts = claims.claim_many(session, [self._claim(key) for key in asked], self._worker, now) if asked else []
         self._granted |= {result.key for result in verdicts if result.verdict == "granted"}
         if records or ends:
@@ -118,15 +146,10 @@ class SqlLedger:
     def _key_of(self, claim: EffectClaim) -> Key:
         return Key(self._positions[claim.host_id], claim.step, claim.phase, claim.attempt)  # type: ignore[arg-type]
 
-    def _store(self, session: Session, records: Sequence[StepRecord]) -> None:
-        """Insert results; one told again after an interruption replaces what was known."""
+    def _results(self, session: Session, records: Sequence[StepRecord]) -> None:
+        """Store results, the last of those told twice."""
         rows = {tuple(row[name] for name in ONE_OF_A_KIND): row for row in map(self._row, records)}
-        values = list(rows.values())
-        make = insert_sqlite if session.get_bind().dialect.name == "sqlite" else insert_postgresql
-        for begin in range(0, len(values), ROWS):
-            batch = make(StepResult).values(values[begin : begin + ROWS])
-            fresh = {name: batch.excluded[name] for name in values[0] if name not in ("run_id", *ONE_OF_A_KIND)}
-            session.execute(batch.on_conflict_do_update(index_elements=ONE_OF_A_KIND, set_=fresh))
+        session.connection().execute(_store(session.get_bind().dialect.name), list(rows.values()))
 
     def _settle_claims(self, session: Session, records: Sequence[StepRecord]) -> None:
         """Finish the claims of what is known; what is in doubt stays so until somebody knows."""
@@ -171,18 +194,18 @@ class SqlLedger:
                 session.flush()
                 claims.resolve(session, key, "probe_not_ran", self._worker, "No connection could be opened for it.")
 
-    def _end(self, session: Session, end: HostEnd) -> None:
-        host = session.get_one(RunHost, self._ids[end.position], with_for_update=True)
-        if host.outcome is not None:
-            return  # another worker was first; its word stands
-        host.state, host.outcome, host.status = "finished", end.outcome.kind, end.outcome.status
-        host.detail, host.finished_at = end.outcome.detail, end.finished_at
-        host.started_at = host.started_at or end.started_at
+    def _end(self, end: HostEnd) -> dict[str, Any]:
+        return {
+            "host": self._ids[end.position],
+            "kind": end.outcome.kind,
+            "exit_status": end.outcome.status,
+            "said": end.outcome.detail,
+            "began": end.started_at,
+            "now": end.finished_at,
+        }
 
     def _tell(self, session: Session, records: Sequence[StepRecord], ends: Sequence[HostEnd]) -> None:
-        topic = f"run:{self._run_id}"
-        for record in records:
-            events.record(session, topic, "run.step", client_id=self._client_id, data=_said(record))
+        told: list[tuple[str, dict[str, Any]]] = [("run.step", _said(record)) for record in records]
         for end in ends:
             data = {
                 "position": end.position,
@@ -190,7 +213,8 @@ class SqlLedger:
                 "outcome": end.outcome.kind,
                 "detail": end.outcome.detail,
             }
-            events.record(session, topic, "run.host", client_id=self._client_id, data=data)
+            told.append(("run.host", data))
+        events.record_many(session, f"run:{self._run_id}", told, client_id=self._client_id)
         evidence.record(
             session,
             "run.steps",
