@@ -2,7 +2,7 @@
 
 Our lines: `name address port user key=/path hostkey=/path|"ssh-ed25519 AAAA..."`; `#` begins a comment. Further words:
 transport=, platform=, kind=, password=REFERENCE, become_password=REFERENCE, via=BASTION, run=no (it is only a
-bastion). A path is taken from the folder of the list.
+bastion), plain=REASON (VNC may go there unencrypted). A path is taken from the folder of the list.
 """
 
 import configparser
@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from msp.errors import Misconfigured
-from msp.remote.target import Credential, Target
+from msp.remote.target import PORTS, Credential, Target
 from msp.remote.ways import led
 from msp.secret import Secret
 
 _KEY = re.compile(r"((?:ssh-|ecdsa-sha2-|sk-)\S+)\s+(AAAA[A-Za-z0-9+/=]+)")
 _WORDS = ("key", "hostkey", "password", "become_password", "transport", "platform", "kind", "port", "user", "address",
-          "via", "run")  # fmt: skip
+          "via", "run", "plain")  # fmt: skip
 
 
 def host_keys(text: str) -> tuple[str, ...]:
@@ -105,7 +105,7 @@ def _words(line: str) -> tuple[str, dict[str, str]]:
 
 
 def _target(name: str, given: Mapping[str, str], folder: Path, secret: Callable[[str], Secret]) -> Target:
-    port = given.get("port") or "22"
+    port = given.get("port") or str(PORTS.get(given.get("transport", ""), 22))
     if not port.isdecimal() or not 0 < int(port) < 65536:
         raise ValueError(f"port {port!r} is not a port number")
     pins: tuple[str, ...] = ()
@@ -134,6 +134,7 @@ def _target(name: str, given: Mapping[str, str], folder: Path, secret: Callable[
         transport=given.get("transport") or "ssh",
         platform=given.get("platform") or "linux",
         kind=given.get("kind") or "server",
+        plain=given.get("plain", ""),
     )
 
 

@@ -5,10 +5,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final, Protocol
 
 from msp.clock import utc_now
 from msp.secret import Secret
+
+
+class CredentialSource(Protocol):
+    """Makes a credential for a log-in that is about to happen."""
+
+    async def credential(self, user: str, *, forwards: bool) -> "Credential":
+        """Return one for an account. forwards: connections to further hosts go through it. Raises MspError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +30,8 @@ class Credential:
     become_password: Secret | None = None  # what sudo asks for, if it is not `password`
     valid_until: datetime | None = None  # end of the certificate's time; sessions opened with it end then
 
+    source: CredentialSource | None = field(default=None, repr=False)  # makes what is given above, for each log-in
+
     @property
     def typed(self) -> tuple[str, ...]:
         """The passwords in it: what a host could echo."""
@@ -31,6 +40,9 @@ class Credential:
     def seconds_left(self) -> float:
         """How long it can still be used; endless without a `valid_until`."""
         return float("inf") if self.valid_until is None else (self.valid_until - utc_now()).total_seconds()
+
+
+PORTS: Final = {"vnc": 5900}  # where a way in is found unless something else is said; 22 for every other
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +60,14 @@ class Target:
     asset_id: int | None = None
     via: tuple["Target", ...] = ()  # bastions on the way, the nearest to us first; their own `via` does not count
     plain: str = ""  # why what is not encrypted (VNC) may cross the network to it all the same
+    old_algorithms: tuple[str, ...] = ()  # of SSH, that it may still be spoken with
+    old_algorithms_until: datetime | None = None
     facts: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def way(self) -> tuple["Target", ...]:
+        """The bastions before it and itself: the `via` of what is reached through it."""
+        return (*self.via, self)
 
     @property
     def where(self) -> str:
