@@ -15,6 +15,7 @@ from msp.desk import clock, tickets
 from msp.desk.models import Article, Ticket
 from msp.dispatch.models import Appointment, WorkOrder
 from msp.events import Event
+from msp.flows import first_try
 from msp.people.models import User
 from msp.remote.models import Approval, Run
 from msp_web import playbooks, timeline
@@ -88,6 +89,7 @@ def facts(session: Session, ticket: Ticket) -> dict[str, Any]:
     item = scoped(session, ConfigurationItem, ticket.asset_id) if ticket.asset_id else None
     assignee = session.get(User, ticket.assignee_id) if ticket.assignee_id else None
     entries = visible(select(BillingEntry), BillingEntry).where(BillingEntry.ticket_id == ticket.id)
+    suggested = playbooks.for_symptom(ticket.symptom, item)
     return {
         "client": scoped(session, Client, ticket.client_id),
         "site": session.get(Site, ticket.site_id) if ticket.site_id else None,
@@ -101,5 +103,6 @@ def facts(session: Session, ticket: Ticket) -> dict[str, Any]:
         "blocks": blocks_of(session, version),
         "entries": list(session.scalars(entries.order_by(BillingEntry.id))),
         "articles": list(session.scalars(select(Article).where(Article.symptom == (ticket.symptom or "")))),
-        "suggested": playbooks.for_symptom(ticket.symptom, item),
+        "suggested": suggested,
+        "advice": first_try.advise(session, ticket, suggested, utc_now()) if suggested and ticket.is_open else None,
     }
