@@ -21,6 +21,7 @@ LOCATED_BY = {
     "tar": ("file",),
     "pg_dump": ("file",),
     "mariadb_dump": ("file",),
+    "mariabackup": ("file",),
     "qcow2": ("file",),
     "tree": ("repo", "file"),
 }
@@ -28,6 +29,7 @@ LOCATED_BY = {
 ALIASES = {
     "mariadb-dump": "mariadb_dump",
     "mysqldump": "mariadb_dump",
+    "mariadb-backup": "mariabackup",
 }
 
 

@@ -7,6 +7,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+from mariadb_shop import ASKED, BROKEN, fill, needed
 from sabotage import Document, cut, fingerprint
 from test_backup_faults import deserves, judged
 
@@ -14,55 +15,6 @@ from msp.backup.assertions import mariadb
 from msp.backup.engines.mariadb import own_data
 from msp.backup.process import Runner
 from msp.backup.scratch import default_base, scratch
-
-server = [
-    pytest.mark.server,
-    pytest.mark.skipif(shutil.which("mariadbd", path="/usr/sbin:/usr/bin") is None, reason="MariaDB is not installed"),
-]
-
-SHOP = r"""
-CREATE TABLE orders (id int PRIMARY KEY AUTO_INCREMENT, created datetime NOT NULL, note text, KEY orders_created (created));
-CREATE TABLE `lines` (id int PRIMARY KEY, order_id int, FOREIGN KEY (order_id) REFERENCES orders (id));
-INSERT INTO orders (created, note)
-  SELECT utc_timestamp() - INTERVAL seq SECOND, concat('it''s \\ number; ', seq, '\n;\n') FROM seq_1_to_2000;
-INSERT INTO `lines` SELECT seq, seq FROM seq_1_to_1000;
-CREATE DEFINER = app@'%' SQL SECURITY DEFINER VIEW recent AS SELECT * FROM orders WHERE id < 11;
-CREATE DEFINER = app@localhost FUNCTION twice(n int) RETURNS int DETERMINISTIC RETURN n * 2;
-DELIMITER //
-CREATE DEFINER = app@localhost PROCEDURE tidy() BEGIN
-SELECT 1;
-RESET QUERY CACHE;
-FLUSH STATUS;
-END//
-DELIMITER ;
-CREATE DEFINER = app@localhost TRIGGER stamp BEFORE INSERT ON orders FOR EACH ROW SET NEW.note = coalesce(NEW.note, 'x');
-"""  # noqa: E501
-DEFINERS = ("app@'%'", "app@localhost")
-ASKED = {
-    "tables": {"orders": {"rows_min": 2000}, "shop.lines": {"rows_min": 1000}},
-    "columns": {"orders": ["id", "created", "note"]},
-    "indexes": ["orders_created", "orders.PRIMARY"],
-    "queries": [
-        {"sql": "select count(*) from `lines` where order_id not in (select id from orders)", "equals": 0},
-        {"sql": "select count(*) from recent", "equals": 10},
-        {"sql": "select twice(21)", "equals": 42},
-        {"sql": "select null", "equals": None},
-    ],
-    "fresh": {"sql": "select max(created) from orders", "within_s": 86400},
-}
-BROKEN = {
-    "good": "",
-    "stale": "UPDATE orders SET created = created - INTERVAL 10 DAY",
-    "half": "DELETE FROM `lines`; DELETE FROM orders WHERE id > 100",
-    "orphans": "ALTER TABLE `lines` DROP FOREIGN KEY lines_ibfk_1; DELETE FROM orders WHERE id < 10; "
-    "INSERT INTO orders (created) SELECT utc_timestamp() FROM seq_1_to_20",
-    "table": "DROP TABLE `lines`",
-    "index": "ALTER TABLE orders DROP INDEX orders_created",
-    "column": "DROP TRIGGER stamp; ALTER TABLE orders DROP COLUMN note; "
-    "CREATE OR REPLACE VIEW recent AS SELECT id FROM orders WHERE id < 11",
-    "other": "DROP TABLE `lines`; DROP TABLE orders; DROP VIEW recent; CREATE TABLE blog (id int)",
-    "empty": "DROP TABLE `lines`; DROP VIEW recent; DROP TABLE orders",
-}
 
 
 def dump(of: mariadb.Server, file: Path, *words: str) -> None:
@@ -77,11 +29,7 @@ def dumps(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dumps")
     with scratch(default_base()) as space, mariadb.server(Runner(), space) as made:
         for name, sql in BROKEN.items():
-            words = ["mariadb", "--no-defaults", f"--socket={made.socket}", f"-u{made.admin}"]
-            users = "".join(f"CREATE USER IF NOT EXISTS {who}; GRANT ALL ON shop.* TO {who};" for who in DEFINERS)
-            script = f"{users} DROP DATABASE IF EXISTS shop; CREATE DATABASE shop; USE shop;\n{SHOP}\n{sql};"
-            done = subprocess.run(words, input=script.encode(), capture_output=True, check=False)
-            assert done.returncode == 0, done.stderr
+            fill(made, sql)
             dump(made, folder / f"{name}.sql", "--databases", "shop")
             if name == "good":
                 dump(made, folder / "alone.sql", "shop")
@@ -108,7 +56,7 @@ def case(file: Path) -> Document:
     ],
 )
 class TestDumps:
-    pytestmark = server
+    pytestmark = needed
 
     def test_a_dump_gets_the_verdict_it_deserves(
         self, name: str, verdict: str, reason: str | None, dumps: Path, tmp_path: Path
@@ -119,7 +67,7 @@ class TestDumps:
 
 
 class TestForms:
-    pytestmark = server
+    pytestmark = needed
 
     def test_a_dump_of_one_database_and_one_of_a_whole_server_pass(self, dumps: Path, tmp_path: Path) -> None:
         asked = {**ASKED, "tables": {"orders": {"rows_min": 2000}, "lines": {"rows_min": 1000}}}
@@ -140,7 +88,7 @@ class TestForms:
 
 
 class TestDamage:
-    pytestmark = server
+    pytestmark = needed
 
     def cut_after_a_statement(self, dumps: Path, tmp_path: Path) -> Path:
         """Cut so that the rest loads with status 0 and lacks a third of the rows."""

@@ -21,6 +21,7 @@ from msp.backup.assertions.relational import Answer
 from msp.backup.case import Relational
 from msp.backup.process import Done, Runner
 from msp.backup.scratch import Scratch
+from msp.backup.verdict import Finding
 from msp.errors import Misconfigured, StepFailed
 
 DATABASE = "restored"
@@ -252,3 +253,19 @@ def choose(server: Server, expect: Relational | None) -> str:
         best = server.sql(f"{sql} ORDER BY count(*) DESC, 1 LIMIT 1").stdout.decode("utf-8", "replace").strip()
         return best or there[0]
     return there[0] if there else DATABASE
+
+
+def check_tables(server: Server) -> list[Finding]:
+    """Let the server read every page of every table (CHECK TABLE); return what it says against them."""
+    sql = f"SELECT table_schema, table_name FROM information_schema.tables WHERE table_schema NOT IN {SYSTEM} "
+    listed = server.sql(sql + "AND table_type = 'BASE TABLE'").stdout.decode("utf-8", "replace")
+    findings = []
+    for line in listed.splitlines():
+        name = ".".join("`" + part.replace("`", "``") + "`" for part in line.split("\t", 1))
+        done = server.sql(f"CHECK TABLE {name}")
+        rows = [row.split("\t") for row in done.stdout.decode("utf-8", "replace").splitlines()]
+        bad = [row[-1] for row in rows if len(row) == 4 and row[2] in ("error", "Error", "status") and row[3] != "OK"]
+        if done.status or bad:
+            what = f"The table {name.replace('`', '')} is damaged: {done.says if done.status else bad[0]}."
+            findings.append(Finding("application", what, name, "Restore an older backup of it."))
+    return findings

@@ -15,6 +15,7 @@ OWN = {
     "tree": "msp.backup.engines.tree:TreeEngine",
     "pg_dump": "msp.backup.engines.postgres:PgDumpEngine",
     "mariadb_dump": "msp.backup.engines.mariadb:MariadbDumpEngine",
+    "mariabackup": "msp.backup.engines.mariabackup:MariabackupEngine",
     "qcow2": "msp.backup.engines.disk:DiskEngine",
 }
 
