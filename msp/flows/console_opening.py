@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from msp.assets.models import ConfigurationItem, Relationship
 from msp.errors import MspError, Refused
-from msp.flows import consoles, driving
+from msp.flows import consoles, reaching
 from msp.remote.consoles.models import ConsoleSession
 from msp.remote.consoles.rules import Limits
 from msp.remote.target import Credential, Target
@@ -38,7 +38,7 @@ def load(session: Session, settings: Settings, console_id: int) -> Opening:
     console = session.get_one(ConsoleSession, console_id)
     item = session.get_one(ConfigurationItem, console.asset_id)
     vault = Vault.from_file(settings.key_path)
-    reach = screen_of if console.kind == "screen" else driving.target_of
+    reach = screen_of if console.kind == "screen" else reaching.target_of
     return Opening(
         console_id=console.id,
         kind=console.kind,
@@ -69,7 +69,7 @@ def screen_of(session: Session, vault: Vault, item: ConfigurationItem) -> Target
     facts `vnc_port`, and `vnc_secret` for the name of its password. Raises Refused for a port that is none.
     """
     if item.transport != "ssh":
-        target = driving.target_of(session, vault, item)
+        target = reaching.target_of(session, vault, item)
         return replace(target, port=item.port or 5900, via=target.via or _through(session, vault, item))
     port, name = item.facts.get("vnc_port"), item.facts.get("vnc_secret")
     if not isinstance(port, int) or not 0 < port < 65536:
@@ -84,7 +84,7 @@ def screen_of(session: Session, vault: Vault, item: ConfigurationItem) -> Target
         platform=item.platform,
         kind=item.kind,
         asset_id=item.id,
-        via=(driving.target_of(session, vault, item),),
+        via=reaching.target_of(session, vault, item).way,
     )
 
 
@@ -100,4 +100,4 @@ def _through(session: Session, vault: Vault, item: ConfigurationItem) -> tuple[T
         )
     )
     through = session.scalar(query.limit(1))
-    return () if through is None else (driving.target_of(session, vault, through),)
+    return () if through is None else reaching.target_of(session, vault, through).way

@@ -11,7 +11,6 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from msp import db, events, evidence
-from msp.assets import inventory
 from msp.assets.models import ConfigurationItem
 from msp.clock import utc_now
 from msp.contracts.clauses import ALLOW, ASK, BreakGlass
@@ -19,13 +18,15 @@ from msp.desk import tickets
 from msp.engine import crashpoints, perform, queues
 from msp.engine.models import Job
 from msp.errors import Conflict, NotFound
-from msp.flows import after_run, approving, deciding, keyring, runs
+from msp.flows import after_run, approving, deciding, keyring, reaching, runs
+from msp.flows.reaching import target_of as target_of
 from msp.redact import Redactor
 from msp.remote import catalogue, plan
 from msp.remote.models import Run, RunHost
+from msp.remote.run_certificates import RunCertificates
 from msp.remote.runner import Runner
 from msp.remote.sql_ledger import SqlLedger
-from msp.remote.target import Credential, Target
+from msp.remote.target import Target
 from msp.remote.wires import Wires
 from msp.settings import Settings
 from msp.vault import CURRENT, Secret, Vault
@@ -142,44 +143,27 @@ def read(
     found = catalogue.parse(run.document, own=settings.playbooks)
     ready = plan.build(found, run.parameters, secret=secret, include=catalogue.includer(settings.playbooks))
     values = keyring.values_in_use(session, run)
+    certificates = RunCertificates(
+        keys.vault,
+        run.client_id or 0,
+        run.actor,
+        run.id,
+        longest_step=reaching.longest_step(ready),
+        force_command=reaching.only_command(ready, dry_run=run.dry_run),
+    )
     return Work(
         run_id=run.id,
         client_id=run.client_id,
         actor=run.actor,
         plan=ready,
-        targets=tuple(target_of(session, keys, item, which=values.get(item.id, CURRENT)) for _, item in rows),
+        targets=tuple(
+            target_of(session, keys, item, which=values.get(item.id, CURRENT), certificates=certificates)
+            for _, item in rows
+        ),
         positions=tuple(host.position for host, _ in rows),
         parallel=run.parallel,
         max_fail=run.max_fail,
         dry_run=run.dry_run,
-    )
-
-
-def target_of(
-    session: Session, keys: keyring.Keyring | Vault, item: ConfigurationItem, *, which: str = CURRENT
-) -> Target:
-    """Return where an item is reached, its log-in and the host keys that are pinned.
-
-    keys: opens its secret. which: of the values of a secret that is being rotated.
-    """
-    credential = Credential(user=item.username or "")
-    if item.secret_name:
-        value = keys.get(session, item.secret_name, client_id=item.client_id, which=which)
-        if "PRIVATE KEY" in value.value:
-            credential = Credential(user=item.username or "", private_key=value)
-        else:
-            credential = Credential(user=item.username or "", password=value)
-    return Target(
-        name=item.name,
-        address=item.address or "",
-        port=item.port or 22,
-        credential=credential,
-        host_keys=tuple(key.public_key for key in inventory.pinned(session, item.id)),
-        transport=item.transport,
-        platform=item.platform,
-        kind=item.kind,
-        asset_id=item.id,
-        facts=dict(item.facts),
     )
 
 

@@ -13,7 +13,8 @@ from msp.remote.outcome import Outcome, of_exit
 from msp.remote.output import Collector
 from msp.remote.sudo import Become, Dialogue
 from msp.remote.target import Target
-from msp.remote.transport import Output, words_of
+from msp.remote.transport import Output
+from msp.remote.words import words_of
 
 CHUNK = 64 * 1024  # bytes read at once
 GRACE = 1.0  # seconds that output may still come after the exit

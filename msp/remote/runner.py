@@ -87,7 +87,7 @@ class Runner:
         self._run = dict(run or {})
         self._redactor = redactor or Redactor()
         self._redactor.learn(plan.secret_values)
-        self._redactor.learn({value for target in targets for value in target.credential.typed})
+        self._redactor.learn({value for target in targets for hop in target.way for value in hop.credential.typed})
         self._failed = 0
         self._cancelled = ""
         self._out_of_time = False

@@ -22,7 +22,7 @@ from msp.remote.plan import Plan, PlannedStep
 from msp.remote.render import Script
 from msp.remote.sudo import Become
 from msp.remote.target import Target
-from msp.remote.transport import Becomes, CannotOpen, NotAdmitted, Output, Performer, Shell, Transport
+from msp.remote.transport import Becomes, CannotOpen, Fading, NotAdmitted, Output, Performer, Shell, Transport
 
 #: Is a process marked with the token still alive? Exit status 0 yes, 1 no. Our own shell holds the word only in two.
 ALIVE = """t=%s
@@ -82,6 +82,13 @@ class Line:
             what = f"{self._target.name} is reached by {self._target.transport}, which only runs scripts."
             raise Misconfigured(what, advice="Steps of kinds network and screen need a host reached that way.")
         return opened
+
+    async def outlasting(self, time: timedelta) -> None:
+        """Give back what would end before `time` has passed; the next command opens anew."""
+        opened: object = self._opened
+        if isinstance(opened, Fading) and not opened.lasts(time):
+            opened.retire()
+            await self.drop()
 
     async def drop(self) -> None:
         """Close; the next command opens anew."""
@@ -163,6 +170,7 @@ class StepRun:
     async def step(self) -> Outcome:
         """Do the step; ok, skipped, or how it failed."""
         started = utc_now()
+        await self._line.outlasting(self._left())
         try:
             return await self._step(started)
         except (CannotOpen, NotAdmitted) as error:  # on opening anew after a lost connection

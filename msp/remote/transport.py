@@ -83,12 +83,6 @@ class Shell(Protocol):
         """
 
 
-def words_of(script: str) -> list[str]:
-    """Return the words of the command that runs `script`: sh, or what its #! line names."""
-    first, _, _ = script.partition("\n")
-    return [*(first[2:].split() if first.startswith("#!") else ["/bin/sh"]), "-c", script]
-
-
 @runtime_checkable
 class Becomes(Protocol):
     """A shell that can also run scripts as another account of its host, by sudo."""
@@ -97,6 +91,17 @@ class Becomes(Protocol):
         self, become: Become, script: str, *, timeout: timedelta, stdin: bytes = b"", idle: timedelta | None = None
     ) -> Output:
         """Run `script` as `become.user`; as Shell.run, and auth_failed when sudo did not let us."""
+
+
+@runtime_checkable
+class Fading(Protocol):
+    """What is open for a limited time, because the certificate that opened it is."""
+
+    def lasts(self, time: timedelta) -> bool:
+        """Whether it may be used for that long."""
+
+    def retire(self) -> None:
+        """Let it end once it is given back: the next one is opened anew."""
 
 
 class Work(Protocol):

@@ -39,7 +39,7 @@ def key(path: Path) -> str:
 
 @contextmanager
 def running(folder: Path, *, options: str = "") -> Iterator[Sshd]:
-    """Start a server in `folder`; `options` are further lines of its configuration."""
+    """Start a server in `folder`; `options` are lines of its configuration, which come before ours and win."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     Path("/run/sshd").mkdir(exist_ok=True) if getpass.getuser() == "root" else None
@@ -49,9 +49,9 @@ def running(folder: Path, *, options: str = "") -> Iterator[Sshd]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     (folder / "config").write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder / 'host'}\nAuthorizedKeysFile {folder / 'authorized'}\n"
+        f"{options}\nPort {port}\nListenAddress 127.0.0.1\nHostKey {folder / 'host'}\nAuthorizedKeysFile {folder / 'authorized'}\n"
         f"PidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
-        f"SetEnv SHLVL=5\nPermitRootLogin yes\nMaxStartups 1000\nMaxSessions 100\nLogLevel ERROR\n{options}\n"
+        f"SetEnv SHLVL=5\nPermitRootLogin yes\nMaxStartups 1000\nMaxSessions 100\nLogLevel ERROR\n"
     )
     server = subprocess.Popen([SSHD, "-D", "-e", "-f", str(folder / "config")], stderr=(folder / "log").open("wb"))
     try:

@@ -11,7 +11,8 @@ from msp.remote.outcome import Outcome, of_exit
 from msp.remote.output import Collector
 from msp.remote.ssh.pool import Link
 from msp.remote.sudo import Become, Dialogue
-from msp.remote.transport import CannotOpen, NotAdmitted, Output, words_of
+from msp.remote.transport import CannotOpen, NotAdmitted, Output
+from msp.remote.words import command_line, words_of
 
 STALE = 5.0  # seconds in which a warm connection must take the first command, or it is taken for dead
 GRACE = 1.0  # seconds that output may still come after the exit status; a background process may hold the stream
@@ -67,12 +68,6 @@ class _Session(asyncssh.SSHClientSession[bytes]):
             self.done.set_result(None)
 
 
-def command_line(script: str) -> str:
-    """Return the one line that a log-in shell needs to run `script`."""
-    *interpreter, _ = words_of(script)
-    return f"exec {' '.join(interpreter)} {shlex.quote(script)}"
-
-
 class SshShell:
     """See Shell. Commands of one connection may run at the same time.
 
@@ -89,8 +84,12 @@ class SshShell:
         return self.link.is_open
 
     def lasts(self, time: timedelta) -> bool:
-        """Whether the connection may be used for that long: a certificate ends it."""
+        """Whether the connection may be used for that long; see Fading."""
         return self.link.lasts(time.total_seconds())
+
+    def retire(self) -> None:
+        """Do not keep the connection; see Fading."""
+        self.sound = False
 
     async def run(
         self, script: str, *, timeout: timedelta, stdin: bytes = b"", idle: timedelta | None = None

@@ -6,11 +6,12 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 
+from msp.errors import MspError
 from msp.remote.outcome import Outcome
 from msp.remote.ssh.login import HANDSHAKES, HANDSHAKES_PER_DOOR, Logins
 from msp.remote.ssh.pool import IDLE, MOST_IDLE, Link, Pool, bastions_of
 from msp.remote.ssh.shell import SshShell
-from msp.remote.target import Target
+from msp.remote.target import Credential, Target
 from msp.remote.transport import CannotOpen, NotAdmitted
 
 CONNECT_TIMEOUT = timedelta(seconds=20)
@@ -63,8 +64,8 @@ class SshTransport:
         else:
             self.pool.give(shell.link) if shell.sound else shell.link.close()
 
-    async def _connect(self, target: Target, deadline: float) -> Link:
-        credential = target.credential
+    async def _connect(self, target: Target, deadline: float, *, forwards: bool = False) -> Link:
+        credential = await _made(target, forwards=forwards)
         over = await self._bastion(target, deadline) if target.via else None
         try:
             connection, client = await self._logins.to(target, credential, over.connection if over else None, deadline)
@@ -86,7 +87,7 @@ class SshTransport:
         if task is not None and task.done() and (_failed(task) or not task.result().is_open):
             task = None
         if task is None:
-            task = self._bastions[key] = asyncio.create_task(self._connect(hop, deadline))
+            task = self._bastions[key] = asyncio.create_task(self._connect(hop, deadline, forwards=True))
             task.add_done_callback(lambda done: self._bastion_opened(key, done))
         try:
             async with asyncio.timeout_at(deadline):
@@ -114,6 +115,18 @@ class SshTransport:
         if self._bastions.get(key) is task:
             del self._bastions[key]
         link.close()
+
+
+async def _made(target: Target, *, forwards: bool) -> Credential:
+    """Return the credential to log in with, made on the spot where one of our own certificates is asked for."""
+    asked = target.credential
+    if asked.source is None:
+        return asked
+    try:
+        return await asked.source.credential(asked.user, forwards=forwards)
+    except MspError as error:
+        detail = f"No certificate could be made for {target.where}: {error.what}"
+        raise NotAdmitted(Outcome("auth_failed", detail=detail), advice=error.advice) from error
 
 
 def _failed(task: asyncio.Task[Link]) -> bool:
