@@ -314,7 +314,8 @@ def standing(session: Session, console_ids: Collection[int], *, now: datetime, t
         active = user.active and may(users.actor_of(session, user), RIGHT, console.client_id)
         if console.state != "open":
             withdrawn_by = withdrawn_by or "The server's own record"
-        found[console.id] = Standing(withdrawn_by, active, refusal)
+        closed = console.withdrawn_at is not None and withdrawn_by == console.actor
+        found[console.id] = Standing(withdrawn_by, closed, active, refusal)
     for missing in set(console_ids) - set(found):
         found[missing] = Standing(active=False)
     return found
@@ -359,6 +360,8 @@ def ended(
         "recording_sha256": console.recording_sha256,
         "recording_bytes": console.recording_bytes,
     }
+    if recorded is not None and recorded.pictures:
+        data |= {"pictures": recorded.pictures, "pictures_sha256": recorded.pictures_sha256}
     proof = _prove(session, console, "console.ended", now, data, by=console.withdrawn_by or console.actor)
     item = session.get_one(ConfigurationItem, console.asset_id)
     _tell(session, console, item, f"ended. {end.detail}", now)

@@ -92,6 +92,38 @@ class Masker:
         return None
 
 
+class SameLength:
+    """Masks secrets in bytes whose lengths must not change: a clipboard within the protocol of screens."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        self._forms = sorted(forms_of(secrets), key=len, reverse=True)
+        self._pattern = re.compile(_alternatives(self._forms)) if self._forms else None
+        self._longest = len(self._forms[0]) if self._forms else 0
+        self._heads = {form[:length] for form in self._forms for length in (1, 2, 3, 4)}
+        self._kept = b""
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Return what may be kept now; what may be the beginning of a secret waits."""
+        if self._pattern is None:
+            return chunk
+        data = self._pattern.sub(lambda found: b"*" * len(found[0]), self._kept + chunk)
+        waits = next((at for at in range(max(len(data) - self._longest + 1, 0), len(data)) if self._begins(data, at)),
+                     len(data))  # fmt: skip
+        self._kept = data[waits:]
+        return data[:waits]
+
+    def close(self) -> bytes:
+        """Return the rest."""
+        rest, self._kept = self._kept, b""
+        return rest
+
+    def _begins(self, data: bytes, at: int) -> bool:
+        if data[at : at + 4] not in self._heads:
+            return False
+        rest = data[at:]
+        return any(len(form) > len(rest) and form.startswith(rest) for form in self._forms)
+
+
 def _alternatives(forms: Sequence[bytes], depth: int = 3) -> bytes:
     """Return a pattern for any of `forms`, the longest first, that costs the same however many they are."""
     if depth == 0 or len(forms) < 3:

@@ -20,19 +20,24 @@ class CannotRecord(Refused):
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A finished recording: file within the folder, bytes, SHA-256 in hexadecimal, and how long it plays."""
+    """A finished recording: file within the folder, bytes, SHA-256 in hexadecimal, and how long it plays.
+
+    pictures_sha256: over the hexadecimal SHA-256 of each picture, in order of time.
+    """
 
     name: str
     size: int
     sha256: str
     milliseconds: int
+    pictures: int = 0
+    pictures_sha256: str = ""
 
 
 class Tape:
     """A file that only grows. Raises CannotRecord from `write` when the disk or its limit is full."""
 
     def __init__(self, folder: Path, name: str, limit: int) -> None:
-        self.name, self.size, self._limit = name, 0, limit
+        self.name, self.size, self._beside, self._limit = name, 0, 0, limit
         self._hash = hashlib.sha256()
         path = folder / name
         try:
@@ -47,11 +52,7 @@ class Tape:
 
     def write(self, data: bytes) -> None:
         """Append; what cannot be written whole ends the console."""
-        if self.size + len(data) > self._limit:
-            raise CannotRecord(
-                f"The recording has reached its limit of {self._limit // MEGABYTE} megabytes.",
-                advice="Open another console, or raise recording_limit_mb.",
-            )
+        self.charge(len(data), kept=0)
         try:
             written = self._file.write(data)
         except OSError as error:
@@ -62,6 +63,15 @@ class Tape:
         self.size += written
         if written != len(data):
             raise CannotRecord("The recording cannot be written whole.", advice="Make room on the disk.")
+
+    def charge(self, count: int, *, kept: int | None = None) -> None:
+        """Count bytes that belong to this recording and lie elsewhere. Raises CannotRecord beyond the limit."""
+        if self.size + self._beside + count > self._limit:
+            raise CannotRecord(
+                f"The recording has reached its limit of {self._limit // MEGABYTE} megabytes.",
+                advice="Open another console, or raise recording_limit_mb.",
+            )
+        self._beside += count if kept is None else kept
 
     def close(self, milliseconds: int) -> Recorded:
         """Put it safely on the disk and return what it is."""

@@ -42,6 +42,7 @@ class Standing:
     """What the records say of an open console now. `refusal`: why the contract or the role no longer admits."""
 
     withdrawn_by: str | None = None
+    closed: bool = False  # withdrawn by its own person
     active: bool = True
     refusal: str | None = None
 
@@ -56,6 +57,8 @@ class End:
 
 def must_end(standing: Standing, limits: Limits, now: datetime, last_typed: datetime) -> End | None:
     """Return why an open console must end now, or None. The gravest reason comes first."""
+    if standing.closed:
+        return End("closed", "Closed by the person who opened it.")
     if standing.withdrawn_by is not None:
         return End("withdrawn", f"{standing.withdrawn_by} withdrew the admission.")
     if not standing.active:

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from msp.remote.consoles import terminal
+from msp.remote.consoles import camera, screen, terminal
 from msp.remote.consoles.cast import CastRecorder
-from msp.remote.consoles.recordings import Recorded, Tape
+from msp.remote.consoles.recordings import CannotRecord, Recorded, Tape
+from msp.remote.consoles.rfb_tape import RfbRecorder
 from msp.remote.consoles.rules import End
 from msp.remote.consoles.wire import Wire
 from msp.remote.ssh import SshTransport
 from msp.remote.target import Target
+from msp.remote.transport import CannotOpen, NotAdmitted
 
 HELLO = 5.0  # seconds for the browser to say how large it is
 USUAL = (80, 24)  # columns and rows of one that does not say
@@ -46,7 +48,8 @@ async def serve(console: Console, wire: Wire, typed: Callable[[], None]) -> End:
     async with AsyncExitStack() as stack:
         ssh = SshTransport()  # of its own: a console's connection is never a run's
         stack.push_async_callback(ssh.close)
-        return await _terminal(console, wire, typed, stack, ssh)
+        serve_kind = _screen if console.kind == "screen" else _terminal
+        return await serve_kind(console, wire, typed, stack, ssh)
 
 
 async def _terminal(
@@ -73,6 +76,53 @@ async def _terminal(
     )
     await wire.say({"open": console.mode})
     return await terminal.converse(wire, shell, recorder, mode=console.mode, typed=typed)
+
+
+async def _screen(
+    console: Console, wire: Wire, typed: Callable[[], None], stack: AsyncExitStack, ssh: SshTransport
+) -> End:
+    # The camera is first: where a later viewer puts an earlier one out, the person stays. Where a second one is not
+    # let in at all, the camera goes, and there are no pictures.
+    behind = await stack.enter_async_context(AsyncExitStack())
+    eye: screen.Server | None = await behind.enter_async_context(screen.connect(console.target, ssh))
+    try:
+        server = await stack.enter_async_context(screen.connect(console.target, ssh))
+    except (CannotOpen, NotAdmitted):
+        await behind.aclose()
+        eye = None
+        server = await stack.enter_async_context(screen.connect(console.target, ssh))
+    tape = console.tape("rfb")
+    pictures = (console.folder / tape.name).with_suffix("")
+    recorder = RfbRecorder(tape, pictures, secrets=console.secrets, clock=time.monotonic)
+
+    def close() -> None:
+        console.recorded = recorder.close()
+
+    stack.callback(close)
+    tasks: list[asyncio.Task[End | None]] = []
+    tasks.append(asyncio.create_task(screen.converse(wire, server, recorder, mode=console.mode, typed=typed)))
+    if eye is not None:
+        tasks.append(asyncio.create_task(_film(eye, recorder)))
+    try:
+        while True:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                if (end := task.result()) is not None:
+                    return end
+                tasks.remove(task)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _film(eye: screen.Server, recorder: RfbRecorder) -> End | None:
+    """Return nothing when the film is over and the console goes on; an end if pictures cannot be kept."""
+    try:
+        await camera.film(eye, recorder.picture)
+    except CannotRecord as error:
+        return End("recording", error.what)
+    return None
 
 
 async def _size(wire: Wire) -> terminal.Size:

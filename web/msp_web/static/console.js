@@ -13,6 +13,15 @@ function tell(text, live) {
   root.classList.toggle("live", live);
 }
 
+// Ending is said over the socket itself; without one the form does it.
+function ends(line) {
+  root.querySelector("[data-end]").addEventListener("submit", (event) => {
+    if (line.readyState !== WebSocket.OPEN) return;
+    event.preventDefault();
+    line.send(JSON.stringify({ close: true }));
+  });
+}
+
 let finished = false;
 function finish(why, detail) {
   if (finished) return;
@@ -35,6 +44,7 @@ async function socket() {
   address.searchParams.set("ticket", ticket);
   const opened = new WebSocket(address, ["binary"]);
   opened.binaryType = "arraybuffer";
+  ends(opened);
   return opened;
 }
 
@@ -73,8 +83,7 @@ async function terminal() {
 async function screen() {
   const { default: RFB } = await import("./vendor/novnc-1.7.0/core/rfb.js");
   const line = await socket();
-  const channel = line.addEventListener ? filtered(line) : line;
-  const view = new RFB(body, channel, { shared: true });
+  const view = new RFB(body, filtered(line), { shared: true });
   view.viewOnly = words.mode === "view";
   view.scaleViewport = true;
   view.background = "#10151c";
