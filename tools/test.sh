@@ -32,7 +32,7 @@ lint-imports
 # Run the suite; what fails is tried once more, alone and without company on the machine. A test that passes only then
 # depends on timing: it is named, and needs mending.
 suite() {
-	pytest -q -n "${MSP_TEST_JOBS:-2}" --dist loadgroup "$@" && return
+	pytest -q -n "${MSP_TEST_JOBS:-2}" --dist loadgroup --durations=15 --durations-min=5 "$@" && return
 	printf '\n== FAILED ABOVE: once more, alone\n'
 	pytest -q -n 0 --last-failed --last-failed-no-failures none "$@"
 }
