@@ -10,7 +10,7 @@ from msp.remote.network import configuration
 from msp.remote.network.device import CannotLogIn
 from msp.remote.network.dialogue import HungUp
 from msp.remote.network.performing import REJECTED, Failed, Performing
-from msp.remote.network.platforms import Say, said
+from msp.remote.network.platforms import said
 
 PATIENCE = 30.0  # seconds for a new log-in while the old one stands
 
@@ -75,13 +75,10 @@ class Change:
     def _arm(self, before: list[str]) -> None:
         timer, on = self._timer, self._on
         assert timer is not None  # noqa: S101  only called with one
-        if timer.loses_unsaved:
-            stored = configuration.settled(on.tell((Say(self._platform.startup),)), self._platform)
-            if not configuration.same(stored, before):
-                raise Failed(
-                    f"{on.name} holds changes that were never saved, and its timer would lose them. "
-                    "Save or drop them first."
-                )
+        if timer.loses_unsaved and not configuration.same(on.shown(self._platform.startup), before):
+            raise Failed(
+                f"{on.name} holds changes that were never saved; its timer would lose them. Save or drop them first."
+            )
         minutes = math.ceil(self._deadman / 60)
         if not said(timer.armed, on.tell(timer.arm, minutes=minutes)):
             with contextlib.suppress(Failed):

@@ -12,7 +12,7 @@ from typing import Protocol
 from msp.remote.network.platforms import Answers, Platform
 
 SETTLE = 0.03  # seconds without further output after what looks like a prompt
-QUIET = 1.5  # seconds after which an unknown question is taken for one
+QUIET = 1.0  # seconds after which an unknown question is taken for one
 CHUNK = 65536
 ABORT = "\x03"  # Ctrl-C
 QUOTE = "\x16"  # Ctrl-V: the next character is meant as itself
@@ -22,7 +22,6 @@ _MORE = re.compile(
     r"(-+ ?\(?more\)?( \d+%)?\)? ?-*|<-+ ?more ?-+>|press any key to continue.*|lines \d+-\d+.*)$", re.IGNORECASE
 )
 _QUESTION = re.compile(r"(\[[^\]]*\]|\([^)]*[/|][^)]*\)|\?|password|confirm)[\s:?]*$", re.IGNORECASE)
-_ERASED = re.compile(r"[^\x08\n]\x08")
 
 
 class Channel(Protocol):
@@ -165,10 +164,18 @@ class Dialogue:
 
 
 def cleaned(line: str) -> str:
-    """Return a line as a person would see it: no escapes, what was rubbed out is gone, the pager's words too."""
+    """Return a line as a person would see it: without escapes, and with what was written over what."""
     text = _ESCAPES.sub("", line).rstrip("\r")
-    while "\x08" in text:
-        shorter = _ERASED.sub("", text)
-        text = shorter if shorter != text else text.replace("\x08", "")
-    text = text.rpartition("\r")[2] if "\r" in text else text
-    return re.sub(r"^ ?-+ ?more ?-+ *|^<-+ ?more ?-+> *", "", text, flags=re.IGNORECASE)
+    if "\x08" not in text and "\r" not in text:
+        return text
+    seen: list[str] = []
+    at = 0
+    for sign in text:
+        if sign == "\x08":
+            at = max(at - 1, 0)
+        elif sign == "\r":
+            at = 0
+        else:
+            seen[at : at + 1] = sign
+            at += 1
+    return "".join(seen).rstrip(" ")

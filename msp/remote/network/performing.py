@@ -187,10 +187,14 @@ class Performing:
         return said(platform.error, answer.lines) or said(platform.rejected, answer.lines)
 
     def running(self) -> list[str]:
-        """Return the configuration in effect. Not logged: the difference is."""
+        """Return the configuration in effect."""
+        return self.shown(self._platform.running)
+
+    def shown(self, command: str) -> list[str]:
+        """Return a whole configuration. Not logged: what differs is."""
         logging, self._logging = self._logging, False
         try:
-            return configuration.settled(self._ask(self._platform.running).lines, self._platform)
+            return configuration.settled(self._ask(command).lines, self._platform)
         finally:
             self._logging = logging
 
@@ -241,8 +245,7 @@ class Performing:
                 f"{self._name} did not confirm that its configuration is written: {heard or 'it said nothing'}"
             )
         if platform.startup:
-            stored = configuration.settled(self._ask(platform.startup).lines, platform)
-            if not configuration.same(stored, self.running()):
+            if not configuration.same(self.shown(platform.startup), self.running()):
                 raise Failed(f"{self._name} says that it is written, but what is stored is not what is in effect.")
             return "Saved; what is stored is what is in effect."
         return "Saved, as the device says; it cannot be asked what is stored."
