@@ -199,12 +199,11 @@ async def _hang_up(receive: Receive) -> None:
 class Server(uvicorn.Server):
     """Ends open streams and consoles first, so that a stop waits for pages only."""
 
-    news: News
-    consoles: Consoles
+    stops: tuple[Callable[[], None], ...] = ()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self.news.stop()
-        self.consoles.stop()
+        for stop in self.stops:
+            stop()
         super().handle_exit(sig, frame)
 
 
@@ -228,10 +227,27 @@ def listen_on(address: str, port: int) -> socket.socket:
         ) from error
 
 
-def run(settings: Settings, on_ready: Callable[[str], None]) -> None:
+class ConsolePort:
+    """The ASGI application of a process that serves consoles alone; the pages are elsewhere."""
+
+    def __init__(self, app: Flask) -> None:
+        self.consoles = Consoles(app)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self.consoles(scope, receive, send)
+        elif scope["type"] == "http":
+            well = scope["path"] == "/healthz"
+            headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")]
+            await send({"type": "http.response.start", "status": 200 if well else 404, "headers": headers})
+            await send({"type": "http.response.body", "body": b"ok\n" if well else b"The pages are elsewhere.\n"})
+
+
+def run(settings: Settings, on_ready: Callable[[str], None], *, consoles_only: bool = False) -> None:
     """Serve until SIGTERM or SIGINT; then finish the pages in hand and return. `on_ready` gets the address."""
     log.configure(settings.log_level)
-    web = Web(create_app(settings))
+    app = create_app(settings)
+    web: Web | ConsolePort = ConsolePort(app) if consoles_only else Web(app)
     listening = listen_on(settings.address, settings.port)
     config = uvicorn.Config(
         web,
@@ -246,7 +262,7 @@ def run(settings: Settings, on_ready: Callable[[str], None]) -> None:
         ws_per_message_deflate=False,  # what a console shows is small, or a picture that is compressed already
     )
     server = Server(config)
-    server.news, server.consoles = web.news, web.consoles
+    server.stops = (web.consoles.stop, *([web.news.stop] if isinstance(web, Web) else []))
     host, port = listening.getsockname()[:2]
     on_ready(f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/")
     for number in (signal.SIGTERM, signal.SIGINT):
