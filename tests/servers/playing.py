@@ -14,6 +14,7 @@ from msp.remote.local import LocalTransport
 from msp.remote.network.transport import NetworkTransport
 from msp.remote.outcome import Outcome
 from msp.remote.runner import Report, Runner
+from msp.remote.screen.vnc import VncTransport
 from msp.remote.ssh import SshTransport
 from msp.remote.target import Target
 from msp.vault import Secret
@@ -75,6 +76,7 @@ async def play(
         "fake": FakeTransport(fakes),
         "ssh": SshTransport(),
         "network": NetworkTransport(),
+        "vnc": VncTransport(),
     }
     runner = Runner(
         planned(document, parameters, step_timeout=step_timeout), targets, used, transports.__getitem__, **options
