@@ -15,7 +15,8 @@ from msp.errors import Misconfigured
 from msp.remote import render
 from msp.remote.playbook_part import Special
 from msp.remote.playbook_steps import (
-    NEEDS_TRANSPORT,
+    FOR_POSIX,
+    FOR_WINDOWS,
     Action,
     Assert,
     File,
@@ -189,8 +190,22 @@ class Acts:
         if phase in ("probe", "check") or (phase == "undo" and written is None) or phase == "do":
             proving = step.do.act
             if isinstance(proving, File | Service | Package):
+                self._fits(step.do.kind)
                 return self._proving(proving, phase)
         return None
+
+    def _fits(self, kind: str) -> None:
+        """Raise Misconfigured for a script that the host's platform does not understand."""
+        host = self._scope.get("host")
+        if host is None:
+            return
+        name, windows = host["name"], host["platform"] == "windows"
+        if kind in FOR_POSIX and windows:
+            what = f"{self._what}: steps of kind {kind} are scripts for sh, and {name} is a Windows host."
+            raise Misconfigured(what, advice="Use powershell or cmd.")
+        if kind in FOR_WINDOWS and not windows:
+            what = f"{self._what}: steps of kind {kind} are for Windows, and {name} is a {host['platform']} host."
+            raise Misconfigured(what, advice="Use shell, or run it on hosts with platform windows.")
 
     def _field(self, template: str) -> Any:
         """Return a field filled in; a Secret if a secret stands in it."""
@@ -206,11 +221,9 @@ class Acts:
         act = action.act
         if isinstance(act, Special):
             return act.work(self._field, self._folder, self._what)
-        if action.kind in NEEDS_TRANSPORT:
-            way = NEEDS_TRANSPORT[action.kind]
-            raise Misconfigured(
-                f"{self._what}: steps of kind {action.kind} need transport {way}.", advice="Run it on such a host."
-            )
+        self._fits(action.kind)
+        if action.kind in FOR_WINDOWS:
+            return render.script(f"#!{action.kind}\n{act.script}", self._scope, self._what)
         if action.kind == "shell":
             return render.script(act.script, self._scope, self._what)
         if isinstance(act, Assert):

@@ -132,8 +132,9 @@ class Reboot(Part):
 SELF_PROVING: Final = frozenset({"file", "service", "package", "wait_for", "http", "assert", "approve", "include"})
 #: Kinds that only look.
 READ_ONLY: Final = frozenset({"wait_for", "assert", "approve"})
-#: Kinds that need another way in than a shell.
-NEEDS_TRANSPORT: Final = {"powershell": "winrm", "cmd": "winrm", "network": "network", "screen": "vnc"}
+#: Kinds whose scripts only Windows understands; scripts of `shell`, and all that are made of it, are for sh.
+FOR_WINDOWS: Final = frozenset({"powershell", "cmd"})
+FOR_POSIX: Final = frozenset({"shell", "file", "service", "package", "wait_for", "http"})
 #: Kinds that are spoken of but not built.
 NOT_BUILT: Final = {"reboot": "restart the host by a visit or by hand, then run the rest"}
 

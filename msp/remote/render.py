@@ -178,6 +178,8 @@ def script(source: str, scope: Mapping[str, Any], what: str = "The script") -> S
     head, body = "", marked
     if marked.startswith("#!"):
         head, _, body = marked.partition("\n")
+        if head in ("#!powershell", "#!cmd"):
+            return _for_windows(head, body, values, what)
         if head.split()[-1].rpartition("/")[2] not in _SHELLS:
             raise Misconfigured(
                 f"{what}: values can be put into shell scripts only, not for {head}.",
@@ -185,6 +187,15 @@ def script(source: str, scope: Mapping[str, Any], what: str = "The script") -> S
             )
         head += "\n"
     return _Filling(what).fill(head, body, values)
+
+
+def _for_windows(head: str, body: str, values: list[Any], what: str) -> Script:
+    from msp.remote.winrm import quoting
+
+    if head == "#!cmd":
+        return Script(f"{head}\n{quoting.cmd(body, values, what)}")
+    filled, secrets = quoting.powershell(body, values, what)
+    return Script(f"{head}\n{filled}", quoting.lines(secrets), len(secrets))
 
 
 class _Filling:
