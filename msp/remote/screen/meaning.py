@@ -45,9 +45,10 @@ def _alone(
         here = (*path, "acts", number, one.kind)
         if book.action_class == "read" and one.kind not in LOOKS:
             yield here, f"A playbook of class read changes nothing, but this step has {one.kind!r}."
-        for key in ("text", "image"):
-            template = getattr(one.act, key, None)
-            if template and one.kind != "type" and book.secrets & _names(template):
+        for key in ("text", "image", "keys"):
+            template = getattr(one.act, key, None) or ""
+            written = template if isinstance(template, str) else " ".join(template)
+            if one.kind != "type" and book.secrets & _names(written):
                 yield (*here, key), f"A secret may only be typed, not stand in {one.kind!r}."
     for at, name in screen.images():
         if "{{" in name or has_file is None:

@@ -77,7 +77,7 @@ class Type(Part):
 
 
 class Press(Part):
-    """Press keys: `Return`, `ctrl-alt-del`, or several one after the other."""
+    """Press keys: `Return`, `ctrl-alt-del`, or several one after the other. A value may name a key."""
 
     keys: tuple[str, ...] = Field(min_length=1, max_length=100)
     times: int = Field(default=1, ge=1, le=100)
@@ -94,12 +94,19 @@ class Press(Part):
     @model_validator(mode="after")
     def _known(self) -> "Press":
         for written in self.keys:
-            keys.of_combination(written)
+            if "{{" not in written:
+                keys.of_combination(written)
         return self
 
     def wire(self, fill: Fill, folder: Path | None, what: str) -> dict[str, Any]:
-        pressed = [keys.of_combination(written) for written in self.keys] * self.times
-        return {"act": "press", "combinations": pressed, "shown": " ".join(self.keys), "times": self.times}
+        names = [_open(fill(written), what) for written in self.keys]
+        try:
+            pressed = [keys.of_combination(name) for name in names] * self.times
+        except ValueError as error:
+            raise Misconfigured(
+                f"{what}: {error}.", advice="Name a key, such as return, tab or ctrl-alt-del."
+            ) from None
+        return {"act": "press", "combinations": pressed, "shown": " ".join(names), "times": self.times}
 
 
 class _Sought(Part):
