@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "settings": ("msp.cli.settings:settings", "Explain and check the settings."),
     "serve": ("msp.cli.serve:serve", "Serve the web pages (--with-worker: and do the work)."),
     "worker": ("msp.cli.serve:worker", "Drive runs, restore tests and clocks."),
+    "console": ("msp.cli.console:serve_consoles", "Serve terminals and screens in a process of their own."),
     "demo": ("msp.cli.demo:demo", "Play the closed loop with real hosts on this machine."),
     "user": ("msp.cli.people:user", "Add people, give roles, reset log-ins."),
     "client": ("msp.cli.contracts:client", "Clients, their sites and contacts."),
@@ -31,9 +32,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "asset": ("msp.cli.assets:asset", "Configuration items, host keys and impact."),
     "playbook": ("msp.cli.playbook:playbook", "Check, show and start playbooks."),
     "run": ("msp.cli.run:run", "Run a playbook on hosts."),
-    "vault": ("msp.cli.vault:vault", "Store and rotate secrets; never shows them by accident."),
+    "vault": ("msp.cli.vault:vault", "Store, use and rotate secrets; never shows them by accident."),
     "backup": ("msp.cli.backup:backup", "Restore tests: verify, manifest, plans."),
     "dispatch": ("msp.cli.dispatch:dispatch", "Visits: solve, check, slots, explain."),
+    "network": ("msp.cli.network:network", "Configurations of routers and switches: versions and differences."),
     "evidence": ("msp.cli.evidence:evidence", "Verify and export the evidence chain."),
 }
 

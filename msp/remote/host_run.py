@@ -7,12 +7,13 @@ from dataclasses import replace
 from datetime import datetime
 
 from msp.clock import utc_now
+from msp.redact import Redactor
 from msp.remote.ledger import Key, StepRecord
 from msp.remote.outcome import OK, Outcome
 from msp.remote.output import NOTHING
 from msp.remote.step_run import Around, Course, Line, StepRun
 from msp.remote.target import Target
-from msp.remote.transport import CannotOpen, NotAdmitted, Output
+from msp.remote.transport import CannotOpen, Configuration, NotAdmitted, Output
 
 
 class Interrupted(Exception):
@@ -114,6 +115,11 @@ class HostRun:
             out=output.out.redacted(redactor) if output and output.out.size else NOTHING,
             err=output.err.redacted(redactor) if output and output.err.size else NOTHING,
             pictures=output.pictures if output else (),
+            configuration=_redacted(output.configuration, redactor) if output and output.configuration else None,
         )
         self._around.books.result(record)
         return record
+
+
+def _redacted(found: Configuration, redactor: Redactor) -> Configuration:
+    return replace(found, text=redactor.text(found.text))

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 from msp.remote.outcome import Outcome
 from msp.remote.output import NOTHING, Captured
-from msp.remote.transport import Picture
+from msp.remote.transport import Configuration, Picture
 
 Phase = Literal["connect", "probe", "do", "check", "undo"]
 Verdict = Literal["granted", "finished", "in_doubt"]
@@ -41,6 +41,7 @@ class StepRecord:
     out: Captured = NOTHING
     err: Captured = NOTHING
     pictures: tuple[Picture, ...] = ()
+    configuration: Configuration | None = None
 
 
 @dataclass(frozen=True, slots=True)

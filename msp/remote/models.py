@@ -103,6 +103,21 @@ class RunPicture(Model):
     taken_at: Mapped[datetime]
 
 
+class DeviceConfiguration(Model):
+    """A configuration of a router or switch as runs found it, without its secrets. A new row only when it differs."""
+
+    __tablename__ = "device_configuration"
+    __table_args__ = (UniqueConstraint("asset_id", "version"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    asset_id: Mapped[int] = mapped_column(ForeignKey("configuration_item.id"))
+    version: Mapped[int]  # 1, 2, 3 ... of the asset
+    run_id: Mapped[int | None] = mapped_column(ForeignKey("run.id"), index=True)  # that found it first
+    text: Mapped[str]
+    sha256: Mapped[str]  # of `text` in UTF-8
+    taken_at: Mapped[datetime]
+    seen_at: Mapped[datetime]  # when a run last found just this
+
+
 class Approval(Model):
     """A question to the person the contract names: may this run, exactly as digested, go ahead?"""
 

@@ -18,6 +18,7 @@ from msp.engine.models import EffectClaim
 from msp.remote import pictures
 from msp.remote.ledger import History, HostEnd, Key, StepRecord, Verdict
 from msp.remote.models import Run, RunHost, StepResult
+from msp.remote.network import versions as device_versions
 from msp.remote.outcome import Outcome
 from msp.remote.output import Captured
 
@@ -110,6 +111,8 @@ class SqlLedger:
             self._results(session, records)
             if any(record.pictures for record in records):
                 pictures.store(session, self._run_id, self._ids, records)
+            if any(record.configuration for record in records):
+                device_versions.store(session, self._run_id, self._ids, records)
             self._settle_claims(session, records)
         if ends:
             session.connection().execute(_END, [self._end(end) for end in ends])
@@ -295,6 +298,7 @@ def _proof(record: StepRecord) -> dict[str, Any]:
         "stdout": {"bytes": record.out.size, "sha256": record.out.sha256},
         "stderr": {"bytes": record.err.size, "sha256": record.err.sha256},
         **({"pictures": [pictures.proof(shot) for shot in record.pictures]} if record.pictures else {}),
+        **({"configuration": device_versions.proof(record.configuration)} if record.configuration else {}),
     }
 
 

@@ -841,6 +841,26 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_credential_grant_ticket_id"), ["ticket_id"], unique=False)
 
     op.create_table(
+        "device_configuration",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("asset_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("version", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("run_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.Column("sha256", sa.Text(), nullable=False),
+        sa.Column("taken_at", msp.db.UtcDateTime(), nullable=False),
+        sa.Column("seen_at", msp.db.UtcDateTime(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["asset_id"], ["configuration_item.id"], name=op.f("fk_device_configuration_asset_id_configuration_item")
+        ),
+        sa.ForeignKeyConstraint(["run_id"], ["run.id"], name=op.f("fk_device_configuration_run_id_run")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_device_configuration")),
+        sa.UniqueConstraint("asset_id", "version", name=op.f("uq_device_configuration_asset_id")),
+    )
+    with op.batch_alter_table("device_configuration", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_device_configuration_run_id"), ["run_id"], unique=False)
+
+    op.create_table(
         "run_host",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("run_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),

@@ -16,7 +16,7 @@ from msp.remote.network.platforms import platform
 from msp.remote.network.process import Gone, Process
 from msp.remote.network.work import NetworkWork
 from msp.remote.outcome import Outcome
-from msp.remote.output import NOTHING, Collector
+from msp.remote.output import NOTHING, Collector, shown
 from msp.remote.screen.reach import reach
 from msp.remote.ssh import SshTransport
 from msp.remote.target import Target
@@ -204,12 +204,12 @@ class NetworkDevice:
             if "armed" in said:
                 told.armed = said["armed"]
             if "configuration" in said:
-                told.configuration = Configuration(said["configuration"], utc_now())
+                told.configuration = Configuration(_text(said["configuration"]), utc_now())
             if "done" in said:
                 done = said["done"]
                 if work.revert and done["kind"] == "ok":
                     self._transport.before.pop(place, None)
-                return Outcome(done["kind"], status=done.get("status"), detail=done["detail"])
+                return Outcome(done["kind"], status=done.get("status"), detail=_text(done["detail"]))
 
 
 class _Told:
@@ -218,6 +218,11 @@ class _Told:
     def __init__(self) -> None:
         self.armed = ""  # what the device does by itself
         self.configuration: Configuration | None = None
+
+
+def _text(said: str) -> str:
+    """Return what a device said as text that may be stored and shown: it need not be UTF-8, nor harmless."""
+    return shown(said.encode("utf-8", "surrogateescape"))
 
 
 def _end(collector: Collector) -> Any:
