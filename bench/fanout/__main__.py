@@ -50,10 +50,10 @@ def spend(call: Call, folder: Path, limit: float = 600) -> tuple[dict[str, float
     result, said = folder / "spent.json", folder / "said"
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("MSP_", "SSH_"))}
     environment |= {"HOME": str(folder), "PYTHONDONTWRITEBYTECODE": "", **call.environment}
-    with said.open("wb") as out, (folder / "complaints").open("wb") as complaints:
+    with said.open("wb") as out:  # pyinfra tells its results on standard error
         subprocess.run(
             [sys.executable, str(HERE / "spending.py"), str(result), str(limit), *call.command],
-            env=environment, cwd=folder, stdout=out, stderr=complaints, check=True,
+            env=environment, cwd=folder, stdout=out, stderr=out, check=True,
         )  # fmt: skip
     return json.loads(result.read_text()), said.read_text("utf-8", "replace")
 

@@ -92,13 +92,13 @@ def ansible(ground: Ground, steps: int, *, kex: str = "") -> Call:
 
 TOOLS = {
     "ours": ours,
-    "ours, nothing recorded": lambda ground, steps: ours(ground, steps, recorded=False),
+    "ours (nothing recorded)": lambda ground, steps: ours(ground, steps, recorded=False),
     "parallel-ssh": lambda ground, steps: ground.python("parallel_ssh_client.py", steps),
     "Nornir + paramiko": lambda ground, steps: ground.python("nornir_paramiko.py", steps),
     "pyinfra": pyinfra,
     "Fabric": lambda ground, steps: ground.python("fabric_group.py", steps),
     "Ansible": ansible,
-    "Ansible, curve25519": lambda ground, steps: ansible(ground, steps, kex="curve25519-sha256"),
+    "Ansible (curve25519)": lambda ground, steps: ansible(ground, steps, kex="curve25519-sha256"),
 }
 #: Ratios that are promised: ours / peer for one step and for five, on 200 hosts (Ansible on 50).
 PROMISED = {

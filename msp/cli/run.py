@@ -64,6 +64,9 @@ def run(
     import time
 
     gc.disable()  # until the modules are read: what they make stays
+    from msp.remote import quick_asyncssh
+
+    quick_asyncssh.load()  # before anything else reads it whole
 
     from msp.cli import run_output
     from msp.errors import Conflict, Misconfigured, NotFound
@@ -268,9 +271,6 @@ def drive(plan: "Plan", targets: "list[Target]", ledger: "Ledger", **options: An
 def _transport(name: str) -> Any:
     """Return the class of a transport; ours without reading the metadata of every installed package."""
     if name == "ssh":
-        from msp.remote import quick_asyncssh
-
-        quick_asyncssh.load()
         from msp.remote.ssh import SshTransport
 
         return SshTransport

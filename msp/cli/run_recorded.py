@@ -12,7 +12,6 @@ from msp import console, db, evidence
 from msp.assets.models import ConfigurationItem
 from msp.clock import utc_now
 from msp.contracts.clauses import ALLOW, ASK, BreakGlass
-from msp.desk import tickets
 from msp.desk.models import Ticket
 from msp.errors import Misconfigured, Refused
 from msp.flows import after_run, deciding
@@ -52,7 +51,7 @@ def record(
     """Decide, store the run and return where its results go. Raises Refused when no host may be touched."""
     console.use_database()
     with db.begin() as session:
-        ticket = tickets.get(session, ticket_id) if ticket_id is not None else None
+        ticket = _ticket(session, ticket_id) if ticket_id is not None else None
         items = _assets(session, targets, ticket)
         refusal = _Refusals(plan, ticket, break_glass, dry_run=dry_run).of(session, targets, items)
         run = _store(session, plan, targets, items, ticket, refusal, dry_run=dry_run, parallel=parallel)
@@ -72,6 +71,12 @@ def record(
             after_run.finish(session, run_id, now=utc_now())
 
     return Recorded(SqlLedger(run_id, actor()), refusal.why, finish, run_id)
+
+
+def _ticket(session: Session, ticket_id: int) -> Ticket:
+    from msp.desk import tickets  # clocks and all: only where there is a ticket
+
+    return tickets.get(session, ticket_id)
 
 
 def _assets(session: Session, targets: Sequence[Target], ticket: Ticket | None) -> dict[str, ConfigurationItem | None]:

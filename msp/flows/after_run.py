@@ -1,31 +1,18 @@
 """What follows when a run has ended: one transaction for run, ticket, bill, visit and evidence."""
 
-from collections import Counter
+import importlib
 from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from msp import events, evidence
-from msp.assets.models import ConfigurationItem
-from msp.contracts import agreements, entries
-from msp.contracts.models import BillingEntry
-from msp.desk import tickets
 from msp.engine import claims, crashpoints
 from msp.engine.claims import ClaimKey
 from msp.engine.models import EffectClaim
-from msp.flows import visits, worked
-from msp.remote import catalogue
-from msp.remote.models import Run, RunHost, StepResult
+from msp.remote.models import Run, RunHost
 from msp.remote.outcome import Outcome, run_state
-
-WORDS = {
-    "succeeded": "done, and proven by its checks",
-    "failed": "failed",
-    "in_doubt": "in doubt: what happened on a host is not known, and a person must decide",
-    "cancelled": "cancelled",
-    "refused": "refused by the contract",
-}
+from msp.remote.rotations import SecretRotation
 
 
 def finish(session: Session, run_id: int, *, now: datetime) -> bool:
@@ -52,7 +39,6 @@ def settle(session: Session, run: Run, hosts: list[RunHost], now: datetime) -> N
     ends = [Outcome(host.outcome) for host in hosts]  # type: ignore[arg-type]
     run.state = "in_doubt" if _doubts(session, run, now) else run_state(ends)
     run.finished_at = now
-    counts = Counter(str(host.outcome) for host in hosts)
     proof = evidence.record(
         session,
         "run.finished",
@@ -69,10 +55,12 @@ def settle(session: Session, run: Run, hosts: list[RunHost], now: datetime) -> N
         },
         at=now,
     )
-    told = ", ".join(f"{number} {kind}" for kind, number in sorted(counts.items()))
-    _tell_changed_keys(session, run, hosts, now)
-    if run.ticket_id is not None:
-        _follow(session, run, hosts, proof, told, now)
+    # Only where somebody is to be told: a run from the command line must not pay for reading tickets and visits.
+    if run.ticket_id is not None or any(host.outcome == "host_key_changed" for host in hosts):
+        importlib.import_module("msp.flows.run_told").tell(session, run, hosts, proof, now)
+    rotated = select(SecretRotation.id).where(SecretRotation.run_id == run.id)
+    if session.scalar(rotated.limit(1)) is not None:
+        importlib.import_module("msp.flows.rotating").follow(session, run, now)
     events.record(session, f"run:{run.id}", "run.changed", client_id=run.client_id, data={"state": run.state})
 
 
@@ -83,89 +71,3 @@ def _doubts(session: Session, run: Run, now: datetime) -> bool:
     if keys:
         claims.claim_many(session, keys, "worker", now)  # a second look
     return bool(claims.in_doubt(session, run_id=run.id))
-
-
-def _tell_changed_keys(session: Session, run: Run, hosts: list[RunHost], now: datetime) -> None:
-    """A host that shows another key than the pinned one is an incident of its own, whatever the run was for."""
-    for host in hosts:
-        if host.outcome != "host_key_changed" or run.client_id is None:
-            continue
-        opening = tickets.Opening(
-            client_id=run.client_id,
-            subject=f"{host.name} shows another host key than the pinned one",
-            priority="P2",
-            channel="monitoring",
-            text=f"{host.detail} Nothing was sent. Find out why before anybody pins the new key.",
-            asset_id=host.asset_id,
-            symptom="host_key_changed",
-            dedup_key=f"host_key:{host.asset_id}",
-            nearest=True,
-        )
-        ticket = tickets.open_ticket(session, opening, by="worker", now=now)
-        evidence.record(
-            session,
-            "host_key.refused",
-            actor="worker",
-            subject=("asset", host.asset_id),
-            client_id=run.client_id,
-            data={"run": run.id, "detail": host.detail, "ticket": ticket.id},
-            at=now,
-        )
-
-
-def _follow(
-    session: Session, run: Run, hosts: list[RunHost], proof: evidence.Evidence, told: str, now: datetime
-) -> None:
-    ticket = tickets.get(session, run.ticket_id or 0, lock=True)
-    names = ", ".join(host.name for host in hosts[:5]) + (" ..." if len(hosts) > 5 else "")
-    text = f"{run.playbook} on {names}: {WORDS[run.state]} ({told})."
-    data = {"run": run.id, "state": run.state, "evidence": proof.id}
-    tickets.append(session, ticket, "playbook_run", by="worker", public=True, text=text, data=data, now=now)
-    if run.dry_run:
-        return
-    _bill(session, run, hosts, proof, now)
-    if run.state == "succeeded" and ticket.is_open and _heals(run, ticket.symptom):
-        said = f"{run.playbook} has mended it, and its check proves it."
-        tickets.move(session, ticket.id, "resolved", by="worker", text=said, now=now)
-    elif run.state == "failed":
-        visits.propose_for_run(session, run, reason=_reason(run, hosts), now=now)
-
-
-def _heals(run: Run, symptom: str | None) -> bool:
-    """Return whether the playbook says that it mends this symptom; one that only reads mends nothing."""
-    return (
-        run.action_class != "read"
-        and symptom is not None
-        and symptom in catalogue.parse(run.document).playbook.symptoms
-    )
-
-
-def _reason(run: Run, hosts: list[RunHost]) -> str:
-    worst = next(host for host in hosts if host.outcome not in ("ok", "skipped", "refused"))
-    return f"{run.playbook} could not mend {worst.name} remotely: {worst.detail or worst.outcome}"
-
-
-def _bill(session: Session, run: Run, hosts: list[RunHost], proof: evidence.Evidence, now: datetime) -> None:
-    """Propose the one line for the run's own time; a contract without a line for it bills nothing.
-
-    Nobody is billed for a run that did nothing on any host. A run that goes on after a doubt was billed before.
-    """
-    known = select(BillingEntry.id).where(BillingEntry.run_id == run.id)
-    acted = select(StepResult.id).where(StepResult.run_id == run.id, StepResult.phase != "connect")
-    if session.scalar(known.limit(1)) or not session.scalar(acted.limit(1)):
-        return
-    started = run.started_at or run.requested_at
-    item = session.get(ConfigurationItem, hosts[0].asset_id) if hosts[0].asset_id else None
-    work = entries.Worked(
-        client_id=run.client_id or 0,
-        begun_at=started,
-        minutes=worked.minutes_between(started, now),
-        ticket_id=run.ticket_id,
-        run_id=run.id,
-        evidence_id=proof.id,
-        site=agreements.site_name(session, item.site_id) if item else None,
-        asset=item.name if item else None,
-        asset_class=item.kind if item else None,
-        work="remote",
-    )
-    worked.propose(session, work, subject=("run", run.id), now=now)

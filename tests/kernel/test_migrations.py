@@ -24,7 +24,10 @@ PLANTED = '''\
 """A step that a test planted."""
 import sqlalchemy as sa
 from alembic import op
-revision, down_revision, branch_labels, depends_on = "9001", {head!r}, None, None
+revision = "9001"
+down_revision = "{head}"
+branch_labels = None
+depends_on = None
 def upgrade():
 {body}
 def downgrade():
@@ -43,20 +46,11 @@ def plant(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Return a function that adds a last step to the history."""
 
     def planted(*lines: str) -> None:
-        folder, before, ours = tmp_path / "versions", migrations.head(), migrations.configuration()
+        folder, before = tmp_path / "versions", migrations.head()
         folder.mkdir()
         body = "\n".join(f"    {line}" for line in lines)
         (folder / "9001_planted.py").write_text(PLANTED.format(head=before, body=body))
-
-        def configuration() -> Any:
-            config = type(ours)()
-            place = str(ours.get_main_option("script_location"))
-            config.set_main_option("script_location", place)
-            config.set_main_option("path_separator", "os")
-            config.set_main_option("version_locations", os.pathsep.join([f"{place}/versions", str(folder)]))
-            return config
-
-        monkeypatch.setattr(migrations, "configuration", configuration)
+        monkeypatch.setattr(migrations, "FOLDERS", [*migrations.FOLDERS, folder])
 
     return planted
 
