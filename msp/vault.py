@@ -9,7 +9,6 @@ import os
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -235,10 +234,11 @@ class Vault:
             for row in rows:
                 bound = f"{row.client_id}:{row.name}"
                 versions = list(session.scalars(select(VaultVersion).where(VaultVersion.secret_id == row.id)))
-                sealings: list[Any] = [one for one in (row, *versions) if one.sealed is not None]
+                sealings: list[VaultSecret | VaultVersion] = [row, *versions]
                 for one in sealings:
-                    one.sealed = _seal(fresh, _open([old], one.sealed, bound, f"Secret {row.name!r}"), bound)
-                count += len(sealings)
+                    if one.sealed is not None:
+                        one.sealed = _seal(fresh, _open([old], one.sealed, bound, f"Secret {row.name!r}"), bound)
+                        count += 1
             holder.wrapped = _seal(self._masters[0], fresh, f"data-key:{holder.client_id}")
             holder.created_at = utc_now()
         session.flush()

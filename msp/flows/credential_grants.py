@@ -55,7 +55,7 @@ def ask(
     item = session.get(ConfigurationItem, asset_id) if abs(asset_id) < 2**63 else None
     if item is None or not may(actor, "credential.ask", item.client_id):
         raise NotFound(f"There is no asset {asset_id}.", advice="Choose one from the list.")
-    if not item.secret_name:
+    if not item.secret_name or item.credential_kind == "ca":
         raise Misconfigured(f"{item.name} has no credential of its own.", advice="It is reached by certificate.")
     if not reason.strip():
         raise Misconfigured("A reason is missing.", advice="Say in a few words what the credential is needed for.")

@@ -1,13 +1,25 @@
 """What a worker does: every durable job and every tick by its name. Importing this module registers them."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from msp.desk import clock
 from msp.engine import queues, ticks
-from msp.flows import approving, credential_grants, driving, escalations, renewals, restores, runs
+from msp.flows import (
+    approving,
+    consoles,
+    credential_grants,
+    driving,
+    escalations,
+    proving,
+    renewals,
+    restores,
+    roads,
+    rotating,
+    runs,
+)
 from msp.settings import Settings, load
 
 _settings: list[Settings] = []
@@ -49,6 +61,26 @@ def notice(payload: dict[str, Any]) -> None:
     escalations.send(settings(), int(payload["notice_id"]))
 
 
+@queues.register(roads.HANDLER, tries=4)
+def travel_times(_payload: dict[str, Any]) -> None:
+    """Ask the map service for drives that are not known."""
+    roads.fetch(settings())
+
+
+@ticks.on_tick("roads", 300.0)
+def roads_tick(session: Session, now: datetime) -> int:
+    """Have travel times fetched before a dispatcher needs them."""
+    roads.ask(session, now, settings())
+    return 0
+
+
+@ticks.on_tick("traffic", 86400.0)
+def traffic(session: Session, now: datetime) -> int:
+    """Learn from finished visits how long drives really take."""
+    roads.learn(session, now, settings())
+    return 0
+
+
 @ticks.on_tick("escalation", 5.0)
 def escalation(session: Session, now: datetime) -> int:
     """Tell whoever is on duty what is at risk."""
@@ -67,10 +99,22 @@ def approvals(session: Session, now: datetime) -> int:
     return approving.expire(session, now)
 
 
+@queues.register(rotating.HANDLER, tries=5, pause=timedelta(seconds=10), failed=proving.gave_up)
+def prove_rotation(payload: dict[str, Any]) -> None:
+    """Find out by logging in which value of a secret holds, and let its rotation go on."""
+    proving.prove(settings(), int(payload["rotation_id"]), payload["state"])
+
+
 @ticks.on_tick("credentials", 10.0)
 def credentials(session: Session, now: datetime) -> int:
-    """End the use of credentials that is over, and what nobody answered in time."""
-    return credential_grants.expire(session, now)
+    """End the use of credentials that is over, what nobody answered in time, and stray rotations."""
+    return credential_grants.expire(session, now) + rotating.catch_up(session, now)
+
+
+@ticks.on_tick("consoles", 5.0)
+def consoles_tick(session: Session, now: datetime) -> int:
+    """End consoles whose process died, and void admissions that nobody used."""
+    return consoles.reap(session, now)
 
 
 @ticks.on_tick("proofs", 60.0)

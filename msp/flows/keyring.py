@@ -4,7 +4,8 @@ Using one is not seeing one: what is opened goes to the machine, and to the mask
 use, and each refusal of one, is evidence.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,7 +13,8 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from msp import evidence
+from msp import db, evidence
+from msp.assets import reach
 from msp.assets.models import ConfigurationItem
 from msp.contracts.models import Client
 from msp.errors import MspError, NotFound
@@ -68,28 +70,34 @@ def known(session: Session, client_id: int, secret: str) -> VaultSecret | None:
     return session.scalar(query)
 
 
-def store_of(settings: Settings, session: Session, wanted: Reference, client: Client | None, by: str) -> SecretStore:
-    """Return the store that keeps a secret of one client (None: the provider).
+def elsewhere(settings: Settings, wanted: Reference, client_key: str) -> SecretStore:
+    """Return the store that keeps what our vault does not; call it with no transaction open.
 
-    One in OpenBao must be called with no transaction open. Raises Refused for a secret that lies elsewhere than the
-    client's secrets must lie.
+    Raises Refused for a secret that lies elsewhere than the client's secrets must lie.
     """
-    if wanted.store == "bao":
-        references.check_place(wanted, settings.bao_path, client.key if client else "provider")
-        return openbao.connected(openbao.Account.of(settings))
-    return OwnStore(Vault.from_file(settings.key_path), session, client.id if client else 0, by)
+    references.check_place(wanted, settings.bao_path, client_key)
+    return openbao.connected(openbao.Account.of(settings))
+
+
+@contextmanager
+def store_of(settings: Settings, wanted: Reference, client: Client, by: str) -> Iterator[SecretStore]:
+    """Give the store of a client's secret; with our own vault a transaction is open meanwhile, and committed."""
+    if wanted.store != "vault":
+        yield elsewhere(settings, wanted, client.key)
+        return
+    with db.begin() as session:
+        yield OwnStore(Vault.from_file(settings.key_path), session, client.id, by)
 
 
 def fetch(settings: Settings, wanted: Iterable[tuple[int, str, str]]) -> Fetched:
-    """Fetch what other stores keep of (client's id, client's key, reference). It waits for them: no transaction open."""
+    """Fetch what other stores keep of (client's id, client's key, reference). No transaction may be open: it waits."""
     found: dict[tuple[int, str], Kept | MspError] = {}
     for client_id, client_key, text in dict.fromkeys(wanted):
         try:
             parsed = references.parse(text)
             if parsed.store != "bao":
                 continue
-            references.check_place(parsed, settings.bao_path, client_key)
-            found[client_id, text] = openbao.connected(openbao.Account.of(settings)).get(parsed)
+            found[client_id, text] = elsewhere(settings, parsed, client_key).get(parsed)
         except MspError as error:
             found[client_id, text] = error
     return found
@@ -97,7 +105,7 @@ def fetch(settings: Settings, wanted: Iterable[tuple[int, str, str]]) -> Fetched
 
 def of_items(session: Session, items: Iterable[ConfigurationItem]) -> list[tuple[int, str, str]]:
     """Return what `fetch` needs to open the credentials of these items."""
-    named = [(item.client_id, item.secret_name) for item in items if item.secret_name]
+    named = [(item.client_id, name) for item in items for name in reach.secrets_of(session, item)]
     keys = _keys_of(session, {client_id for client_id, _ in named})
     return [(client_id, keys[client_id], name) for client_id, name in named]
 
@@ -115,6 +123,10 @@ def of_run(session: Session, run_id: int, shard: int) -> list[tuple[int, str, st
     for value in run.parameters.values():
         if run.client_id and isinstance(value, str) and value.startswith("bao:"):
             wanted.append((run.client_id, keys[run.client_id], value))
+    if values_in_use(session, run):
+        for client_id, key, name in list(wanted):
+            parsed = references.parse(name)
+            wanted += [(client_id, key, parsed.at(which)) for which in (NEXT, PREVIOUS)]
     return wanted
 
 
@@ -135,8 +147,8 @@ def for_run(session: Session, run: Run, hosts: Iterable[tuple[RunHost, Configura
     own = {str(references.parse(value)) for value in _named(run)}
     by_secret: dict[str, list[tuple[RunHost, ConfigurationItem]]] = {}
     for host, item in hosts:
-        if item.secret_name:
-            by_secret.setdefault(str(references.parse(item.secret_name)), []).append((host, item))
+        for name in reach.secrets_of(session, item):
+            by_secret.setdefault(str(references.parse(name)), []).append((host, item))
     secrets = own | set(by_secret)
     if not secrets:
         return set()
@@ -171,8 +183,7 @@ def forbidden(session: Session, run: Run, item: ConfigurationItem, now: datetime
     if run.client_id is None:
         return None
     secrets = {str(references.parse(value)) for value in _named(run)}
-    if item.secret_name:
-        secrets.add(str(references.parse(item.secret_name)))
+    secrets |= {str(references.parse(name)) for name in reach.secrets_of(session, item)}
     if not secrets:
         return None
     standing = credential_grants.standing(

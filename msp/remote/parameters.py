@@ -86,7 +86,7 @@ class Parameter(BaseModel):
                 if not SECRET_REFERENCE.fullmatch(str(given)):
                     raise Misconfigured(
                         f"Parameter {name} is a secret and must be given by reference.",
-                        advice="Give vault:NAME (stored with msp vault put), bao:PATH#FIELD, env:VARIABLE or file:PATH.",
+                        advice="Give vault:NAME (see msp vault put), bao:PATH#FIELD, env:VARIABLE or file:PATH.",
                     )
                 return str(given)
         if isinstance(given, bool | float) or not isinstance(given, str | int):
