@@ -30,26 +30,27 @@ def missing() -> str:
     return "" if SSHD else "OpenSSH's sshd is not installed (package openssh-server)"
 
 
-def key(path: Path) -> str:
-    """Make an ed25519 key pair unless it is there, and return the public half as in authorized_keys."""
+def key(path: Path, kind: str = "ed25519") -> str:
+    """Make a key pair unless it is there, and return the public half as in authorized_keys."""
     if not path.exists():
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
+        subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", str(path)], check=True)
     return " ".join(path.with_suffix(".pub").read_text().split()[:2])
 
 
 @contextmanager
-def running(folder: Path, *, options: str = "") -> Iterator[Sshd]:
+def running(folder: Path, *, options: str = "", host_key_type: str = "ed25519") -> Iterator[Sshd]:
     """Start a server in `folder`; `options` are lines of its configuration, which come before ours and win."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     Path("/run/sshd").mkdir(exist_ok=True) if getpass.getuser() == "root" else None
-    host_key = key(folder / "host")
+    host_key = key(folder / "host", host_key_type)
     (folder / "authorized").write_text(key(folder / "user") + "\n")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     (folder / "config").write_text(
-        f"{options}\nPort {port}\nListenAddress 127.0.0.1\nHostKey {folder / 'host'}\nAuthorizedKeysFile {folder / 'authorized'}\n"
+        f"{options}\nPort {port}\nListenAddress 127.0.0.1\n"
+        f"HostKey {folder / 'host'}\nAuthorizedKeysFile {folder / 'authorized'}\n"
         f"PidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
         f"SetEnv SHLVL=5\nPermitRootLogin yes\nMaxStartups 1000\nMaxSessions 100\nLogLevel ERROR\n"
     )

@@ -25,7 +25,7 @@ def way_to(target: Target) -> Hashable:
 
 def asked_of(target: Target) -> Hashable:
     """Return what must be unchanged for a warm connection to be used, besides the pin of the host itself."""
-    return (target.credential, bastions_of(target))
+    return (target.credential, bastions_of(target), target.old_algorithms)
 
 
 def bastions_of(target: Target) -> Hashable:

@@ -9,6 +9,7 @@ from datetime import timedelta
 from msp.errors import MspError
 from msp.remote.outcome import Outcome
 from msp.remote.ssh.login import HANDSHAKES, HANDSHAKES_PER_DOOR, Logins
+from msp.remote.ssh.options import check_leave
 from msp.remote.ssh.pool import IDLE, MOST_IDLE, Link, Pool, bastions_of
 from msp.remote.ssh.shell import SshShell
 from msp.remote.target import Credential, Target
@@ -50,6 +51,7 @@ class SshTransport:
     async def open(self, target: Target, *, timeout: timedelta = CONNECT_TIMEOUT) -> AsyncIterator[SshShell]:
         """Connect and log in, or use a warm connection; see Transport."""
         loop = asyncio.get_running_loop()
+        check_leave(target)
         link = self.pool.take(target)
 
         async def anew() -> Link:
