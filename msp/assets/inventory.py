@@ -3,6 +3,7 @@
 import base64
 import binascii
 import hashlib
+import re
 from typing import Any
 
 from sqlalchemy import select
@@ -13,6 +14,8 @@ from msp.assets.impact import KINDS, Edge, Hit, impact_of
 from msp.assets.models import ConfigurationItem, HostKey, Relationship
 from msp.clock import utc_now
 from msp.errors import Conflict, Misconfigured, NotFound
+
+_CERTIFICATE = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 def add(session: Session, *, client_id: int, name: str, kind: str, by: str, **fields: Any) -> ConfigurationItem:
@@ -76,18 +79,31 @@ def by_name(session: Session, client_id: int, name: str) -> ConfigurationItem:
 
 
 def fingerprint(public_key: str) -> str:
-    """Return the SHA256 fingerprint as OpenSSH prints it; raises Misconfigured for what is not a key."""
+    """Return the SHA256 fingerprint as OpenSSH prints it; raises Misconfigured for what is not a key.
+
+    The pin of a certificate (sha256: and 64 hexadecimal digits) is its own fingerprint.
+    """
+    if _CERTIFICATE.fullmatch(public_key):
+        return public_key.replace("sha256", "SHA256", 1)
     try:
         blob = base64.b64decode(public_key.split()[1], validate=True)
     except (IndexError, binascii.Error) as error:
         raise Misconfigured(
-            "That is not an OpenSSH public key.", advice="Paste the line `ssh-ed25519 AAAA...`."
+            "That is not an OpenSSH public key.",
+            advice="Paste the line `ssh-ed25519 AAAA...`, or sha256: and the fingerprint of a certificate.",
         ) from error
     return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
 
 
+def _plain(public_key: str) -> str:
+    """Return the pin of a certificate as it is stored; programs show capitals, and colons between the digits."""
+    kind, _, digits = public_key.strip().partition(":")
+    return f"sha256:{digits.replace(':', '').lower()}" if kind.lower() == "sha256" else public_key
+
+
 def pin(session: Session, item: ConfigurationItem, public_key: str, *, by: str) -> HostKey:
-    """Pin a host key; keys pinned before are withdrawn and kept as history."""
+    """Pin a host key, or a certificate by its fingerprint; what was pinned before is withdrawn and kept as history."""
+    public_key = _plain(public_key)
     mark = fingerprint(public_key)
     now = utc_now()
     for old in pinned(session, item.id):

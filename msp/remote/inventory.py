@@ -2,7 +2,8 @@
 
 Our lines: `name address port user key=/path hostkey=/path|"ssh-ed25519 AAAA..."`; `#` begins a comment. Further words:
 transport=, platform=, kind=, password=REFERENCE, become_password=REFERENCE, via=BASTION, run=no (it is only a
-bastion), plain=REASON (VNC may go there unencrypted). A path is taken from the folder of the list.
+bastion), plain=REASON (VNC may go there unencrypted); for WinRM auth=, scheme=, ca=, host=, and the fingerprint of its
+certificate as hostkey=sha256:HEX. A path is taken from the folder of the list.
 """
 
 import configparser
@@ -11,22 +12,28 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from msp.errors import Misconfigured
 from msp.remote.target import PORTS, Credential, Target
 from msp.remote.ways import led
+from msp.remote.winrm.access import pin as certificate_pin
 from msp.secret import Secret
 
 _KEY = re.compile(r"((?:ssh-|ecdsa-sha2-|sk-)\S+)\s+(AAAA[A-Za-z0-9+/=]+)")
 _WORDS = ("key", "hostkey", "password", "become_password", "transport", "platform", "kind", "port", "user", "address",
-          "via", "run", "plain")  # fmt: skip
+          "via", "run", "plain", "auth", "scheme", "ca", "host")  # fmt: skip
+
+_WINRM = ("auth", "scheme", "ca", "host")  # words that become facts winrm_auth, ...
 
 
 def host_keys(text: str) -> tuple[str, ...]:
-    """Return the public keys in a text, whatever stands around them (.pub file, known_hosts line)."""
+    """Return the public keys and the pins of certificates in a text, whatever stands around them."""
     lines = [line for line in text.splitlines() if not line.lstrip().startswith(("#", "@revoked"))]
-    return tuple(dict.fromkeys(f"{found[1]} {found[2]}" for line in lines for found in _KEY.finditer(line)))
+    keys = [f"{found[1]} {found[2]}" for line in lines for found in _KEY.finditer(line)]
+    pins = [pin for line in lines for word in line.split() if (pin := certificate_pin(word))]
+    return tuple(dict.fromkeys(keys + pins))
 
 
 def read_hosts(path: Path, *, secret: Callable[[str], Secret]) -> list[Target]:
@@ -119,22 +126,23 @@ def _target(name: str, given: Mapping[str, str], folder: Path, secret: Callable[
                 raise ValueError(f"the host key file {path} cannot be read: {error.strerror}") from error
             if not pins:
                 raise ValueError(f"{path} holds no public key")
-    password = given.get("password")
+    password, windows = given.get("password"), given.get("transport") == "winrm"
     return Target(
         name=name,
         address=given.get("address") or name,
         port=int(port),
         credential=Credential(
-            user=given.get("user") or "root",
+            user=given.get("user") or ("Administrator" if windows else "root"),
             key_file=folder / Path(given["key"]).expanduser() if given.get("key") else None,
             password=secret(password) if password else None,
             become_password=secret(given["become_password"]) if given.get("become_password") else None,
         ),
         host_keys=pins,
         transport=given.get("transport") or "ssh",
-        platform=given.get("platform") or "linux",
+        platform=given.get("platform") or ("windows" if windows else "linux"),
         kind=given.get("kind") or "server",
         plain=given.get("plain", ""),
+        facts=MappingProxyType({f"winrm_{word}": given[word] for word in _WINRM if given.get(word)}),
     )
 
 
@@ -174,6 +182,10 @@ _ANSIBLE = {
     "msp_host_key": "hostkey",
     "msp_platform": "platform",
     "msp_kind": "kind",
+    "ansible_winrm_transport": "auth",
+    "ansible_winrm_scheme": "scheme",
+    "ansible_winrm_ca_trust_path": "ca",
+    "ansible_winrm_kerberos_hostname_override": "host",
 }
 
 
@@ -182,8 +194,8 @@ _ANSIBLE_JUMP = re.compile(r"(?:-J\s*|-o\s*[\"']?ProxyJump[=\s]\s*)([^\s\"']+)",
 
 def _ansible(variables: Mapping[str, Any]) -> dict[str, str]:
     given = {_ANSIBLE[name]: str(value) for name, value in variables.items() if name in _ANSIBLE}
-    if variables.get("ansible_connection") == "local":
-        given["transport"] = "local"
+    if (way := str(variables.get("ansible_connection", ""))) in ("local", "winrm"):
+        given["transport"] = way
     arguments = f"{variables.get('ansible_ssh_common_args') or ''} {variables.get('ansible_ssh_extra_args') or ''}"
     if jump := _ANSIBLE_JUMP.search(arguments):
         given["via"] = jump[1]

@@ -42,12 +42,14 @@ class Credential:
         return float("inf") if self.valid_until is None else (self.valid_until - utc_now()).total_seconds()
 
 
-PORTS: Final = {"vnc": 5900}  # where a way in is found unless something else is said; 22 for every other
+PORTS: Final = {"vnc": 5900, "winrm": 5986}  # where a way in is found unless something else is said; 22 for every other
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One host of a run. `host_keys` are public keys as in authorized_keys ("ssh-ed25519 AAAA...")."""
+    """One host of a run. `host_keys` are public keys as in authorized_keys ("ssh-ed25519 AAAA..."), or for WinRM the
+    fingerprints of certificates ("sha256:" and 64 hexadecimal digits).
+    """
 
     name: str
     address: str = ""

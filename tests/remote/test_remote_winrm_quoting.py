@@ -77,9 +77,12 @@ def test_hostile_values_arrive_verbatim_in_powershell(place: str) -> None:
         assert found == [around[0] + value + around[1]], value
 
 
+SHARP = st.sampled_from("'\u2018\u2019\u201a\u201b\"\u201c`$(){}@#\n;&|%")
+ANY = st.characters(exclude_characters="\0\r", exclude_categories=["Cs"])
+
+
 @settings(max_examples=150, deadline=None)
-@given(value=st.text(alphabet=st.one_of(st.sampled_from("'\u2018\u2019\u201a\u201b\"\u201c`$(){}@#\n;&|%"), st.characters(
-    exclude_characters="\0\r", exclude_categories=["Cs"])), max_size=30))  # fmt: skip
+@given(value=st.text(alphabet=st.one_of(SHARP, ANY), max_size=30))
 def test_any_text_arrives_in_every_kind_of_quotes(value: str) -> None:
     assert said("Show {{ v }} \"{{ v }}\" '{{ v }}'", v=value) == [value] * 3
 
@@ -176,8 +179,7 @@ def test_hostile_values_arrive_verbatim_in_cmd_or_are_refused(template: str) -> 
     for value in VALUES:
         try:
             script = render.script(f"#!cmd\n{template}", {"v": value})
-        except Misconfigured as error:
-            assert error.advice
+        except Misconfigured:
             continue
         carried += 1
         wanted = template.split(" ", 1)[1].replace('"', "").replace("{{ v }}", value)

@@ -53,6 +53,9 @@ def access(target: Target) -> Access:
     if auth not in WAYS or scheme not in SCHEMES:
         what = f"{target.where}: winrm_auth is {auth!r} and winrm_scheme {scheme!r}."
         raise _refused("auth_failed", what, f"Known: {', '.join(WAYS)} over {', '.join(SCHEMES)}.")
+    if target.via:
+        what = f"{target.where} is recorded behind a bastion, and WinRM goes through none."
+        raise _refused("auth_failed", what, "Reach it directly, or by a worker in its network.")
     if not credential.user or credential.password is None:
         what = f"WinRM needs a user and a password for {target.where}; keys are for SSH."
         raise _refused("auth_failed", what, "Name a secret that holds the password.")

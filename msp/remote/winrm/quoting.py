@@ -111,9 +111,10 @@ def powershell(body: str, values: Sequence[Any], what: str) -> tuple[str, list[s
 
     Raises Misconfigured for a value that cannot stand where it does.
     """
-    filled, assigned, secrets = [], [], []
     pieces = body.split(MARK)
-    filled.append(pieces[0])
+    filled = [pieces[0]]
+    assigned: list[str] = []
+    secrets: list[str] = []
 
     def reference(given: Any) -> str:
         """A value as an expression."""

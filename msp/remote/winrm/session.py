@@ -34,7 +34,7 @@ MARGIN = 1.5  # seconds by which an answer may come later than the host was aske
 ENVELOPE = 512_000  # bytes of one answer; what Windows allows by default
 
 try:  # the extra [kerberos]
-    from gssapi.exceptions import GSSError
+    from gssapi.raw.misc import GSSError
     from krb5 import Krb5Error
 except ImportError:
     NO_LOG_IN: tuple[type[Exception], ...] = (SpnegoError, ImportError)
