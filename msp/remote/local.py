@@ -47,7 +47,7 @@ class LocalShell:
         idle: timedelta | None,
         dialogue: Dialogue | None = None,
     ) -> Output:
-        out, err = Collector(), Collector()
+        out, err = Collector("stdout"), Collector("stderr")
         loop = asyncio.get_running_loop()
         try:
             process = await asyncio.create_subprocess_exec(

@@ -167,7 +167,7 @@ class NetworkDevice:
                 await self.log_in(min(left, self._connect_timeout))
             except (CannotOpen, NotAdmitted) as error:
                 return Output(error.outcome)
-        out, err, told = Collector(), Collector(), _Told()
+        out, err, told = Collector("stdout"), Collector("stderr"), _Told()
         try:
             async with asyncio.timeout_at(deadline):
                 outcome = await self._followed(work, out, err, told, deadline)

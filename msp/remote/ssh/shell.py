@@ -12,6 +12,7 @@ from msp.remote.output import Collector
 from msp.remote.ssh.pool import Link
 from msp.remote.sudo import Become, Dialogue
 from msp.remote.transport import CannotOpen, NotAdmitted, Output
+from msp.remote.winrm import bootstrap
 from msp.remote.words import command_line, words_of
 
 STALE = 5.0  # seconds in which a warm connection must take the first command, or it is taken for dead
@@ -23,7 +24,7 @@ class _Session(asyncssh.SSHClientSession[bytes]):
 
     def __init__(self, loop: asyncio.AbstractEventLoop, dialogue: Dialogue | None = None) -> None:
         self.done: asyncio.Future[None] = loop.create_future()
-        self.out, self.err = Collector(), Collector()
+        self.out, self.err = Collector("stdout"), Collector("stderr")
         self.status: int | None = None
         self.signal = ""
         self.opened = False  # the host has opened the channel; the command is sent next
@@ -94,7 +95,9 @@ class SshShell:
     async def run(
         self, script: str, *, timeout: timedelta, stdin: bytes = b"", idle: timedelta | None = None
     ) -> Output:
-        """Run `script`; see Shell.run."""
+        """Run `script`; see Shell.run. Scripts for Windows are understood by OpenSSH on Windows."""
+        if (windows := bootstrap.sent(script, stdin)) is not None:
+            return await self._told(windows.by_ssh, timeout, idle, windows.stdin)
         return await self._told(command_line(script), timeout, idle, stdin)
 
     async def run_as(

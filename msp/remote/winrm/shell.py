@@ -56,7 +56,7 @@ class _Task:
     deadline: float
     idle: float | None
     out: Collector = field(default_factory=Collector)
-    err: Collector = field(default_factory=Collector)
+    err: Collector = field(default_factory=lambda: Collector("stderr"))
     stop: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
