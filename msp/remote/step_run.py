@@ -23,6 +23,7 @@ from msp.remote.render import Script
 from msp.remote.sudo import Become
 from msp.remote.target import Target
 from msp.remote.transport import Becomes, CannotOpen, Fading, NotAdmitted, Output, Performer, Shell, Transport
+from msp.remote.winrm import bootstrap
 
 #: Is a process marked with the token still alive? Exit status 0 yes, 1 no. Our own shell holds the word only in two.
 ALIVE = """t=%s
@@ -315,7 +316,8 @@ class StepRun:
             detail = "An interruption left it in doubt and it has no probe: it may have happened. A person must look."
             return Outcome("lost", detail=detail)
         if token := self._around.books.token(key):
-            alive = await self._run_script(ALIVE % token)
+            question = bootstrap.ALIVE if self._host.target.platform == "windows" else ALIVE
+            alive = await self._run_script(question % token)
             if alive.status != 1:
                 detail = "An interruption left it in doubt, and its process may still be at work on the host."
                 return Outcome("lost", detail=detail)
@@ -432,6 +434,8 @@ def _marked(script: Script, token: str) -> Script:
     """Return a script whose process can be found again by its token, also after our death."""
     if not token:
         return script
+    if (for_windows := bootstrap.marked(script.text, token)) is not None:
+        return Script(for_windows, script.stdin, script.reads_secrets)
     head, body = "", script.text
     if body.startswith("#!"):
         head, _, body = body.partition("\n")

@@ -56,6 +56,11 @@ class Sent:
     stdin: bytes
     powershell: bool  # its standard error may be CLIXML
 
+    @property
+    def by_ssh(self) -> str:
+        """The command line for OpenSSH on Windows, whose log-in shell may be cmd.exe or PowerShell."""
+        return f'cmd.exe /d /c "{self.command}"' if "&" in self.command else self.command
+
 
 def encoded(text: str) -> str:
     """Return a PowerShell text as -EncodedCommand takes it."""
