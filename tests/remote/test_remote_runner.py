@@ -367,7 +367,7 @@ async def test_include_hands_parameters_on_and_keeps_one_list_of_steps(tmp_path:
 
 async def test_kinds_that_need_another_way_in_say_so() -> None:
     played = await play(HEAD + "steps: [{powershell: Get-Date, changes: false}]", fakes("a"))
-    assert "need transport winrm" in played.outcome.detail
+    assert "are for Windows, and a is a linux host" in played.outcome.detail
 
 
 async def test_step_timeout_covers_probe_act_and_check(tmp_path: Path) -> None:
