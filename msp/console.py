@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "playbook": ("msp.cli.playbook:playbook", "Check, show and start playbooks."),
     "run": ("msp.cli.run:run", "Run a playbook on hosts."),
     "vault": ("msp.cli.vault:vault", "Store, use and rotate secrets; never shows them by accident."),
+    "ca": ("msp.cli.ca:ca", "SSH certificates of our own: make, show, take back."),
     "backup": ("msp.cli.backup:backup", "Restore tests: verify, manifest, plans."),
     "dispatch": ("msp.cli.dispatch:dispatch", "Visits: solve, check, slots, explain."),
     "network": ("msp.cli.network:network", "Configurations of routers and switches: versions and differences."),

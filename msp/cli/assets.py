@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from msp import console
+from msp.cli import assets_reach
 
 
 @click.group(epilog="Example: msp asset impact --client alfa srv-fs1")
@@ -114,3 +115,7 @@ def impact(name: str, client_key: str, as_json: bool) -> None:
             console.print_json(dict(zip(columns, row, strict=True)))
     else:
         console.print_table(columns, rows)
+
+
+for command in (assets_reach.reach, assets_reach.old_algorithms):
+    asset.add_command(command)

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from msp.cli.run_recorded import Recorded
     from msp.remote.ledger import Ledger
     from msp.remote.plan import Plan
+    from msp.remote.run_certificates import RunCertificates
     from msp.remote.runner import Report
     from msp.remote.target import Target
     from msp.secret import Secret
@@ -41,6 +42,10 @@ Example:
 @click.option("--connect-timeout", type=click.FloatRange(0.1), help="Seconds for connecting and logging in.")
 @click.option("--ticket", type=int, help="Ticket whose contract must allow it.")
 @click.option("--break-glass", metavar="REASON", help="Do it without a ticket; the reason goes into the evidence.")
+@click.option(
+    "--spool", type=click.Path(), metavar="FOLDER", help="Keep output longer than 128 KB whole, in files there."
+)
+@click.option("--spool-mb", type=click.IntRange(1), default=1024, show_default=True, help="What --spool may fill.")
 @click.option("--dry-run", is_flag=True, help="Probe and show what would be done; change nothing.")
 def run(
     playbook: str,
@@ -57,6 +62,8 @@ def run(
     connect_timeout: float | None,
     ticket: int | None,
     break_glass: str | None,
+    spool: str | None,
+    spool_mb: int,
     dry_run: bool,
 ) -> None:
     """Run PLAYBOOK (a file, or the name of one shipped) on hosts and wait for every one of them."""
@@ -70,8 +77,10 @@ def run(
 
     from msp.cli import run_output
     from msp.errors import Conflict, Misconfigured, NotFound
+    from msp.redact import Redactor
     from msp.remote.ledger import MemoryLedger
     from msp.remote.outcome import EXIT_STATUS
+    from msp.remote.spool import MEGABYTE, Spool
 
     try:
         plan, targets, recorded = _prepared(
@@ -86,6 +95,10 @@ def run(
         if as_json
         else run_output.people(len(targets), dry_run=dry_run, output=output)
     )
+    redactor, kept = Redactor(), None
+    if spool is not None:
+        kept = Spool(Path(spool), spool_mb * MEGABYTE, redactor)
+        kept.open()
     began = time.monotonic()
     report = drive(
         plan,
@@ -96,6 +109,8 @@ def run(
         listener=listener,
         window=lambda target: refused.get(target.name),
         run={"id": recorded.run_id} if recorded else None,
+        redactor=redactor,
+        spool=kept,
     )
     if recorded:
         recorded.finish(report)
@@ -141,8 +156,9 @@ def _prepared(
         include=catalogue.includer(settings.playbooks, found.folder),
         step_timeout=_seconds(timeout),
     )
+    certificates = _certificates(settings, hosts)
     if hosts is not None:
-        targets = lists.read_hosts(Path(hosts), secret=secret)
+        targets = lists.read_hosts(Path(hosts), secret=secret, certificates=certificates)
     else:
         pins = Path(known_hosts) if known_hosts else None
         targets = lists.read_inventory(Path(str(inventory)), secret=secret, known_hosts=pins)
@@ -155,11 +171,29 @@ def _prepared(
         from msp.cli.run_recorded import record
 
         asked = {"ticket_id": ticket, "break_glass": break_glass, "dry_run": dry_run, "parallel": parallel}
-        return plan, targets, record(plan, targets, **asked)  # type: ignore[arg-type]
+        recorded = record(plan, targets, **asked)  # type: ignore[arg-type]
+        if certificates is not None:
+            longest = max((step.timeout for step in plan.steps), default=None)
+            certificates.serve(recorded.run_id, recorded.client_id, longest)
+        return plan, targets, recorded
     if ticket is not None:
         raise Misconfigured("There is no installation here, so there is no ticket.", advice="Run msp init.")
     click.echo("No installation here: nothing of this run is recorded.", err=True)
     return plan, targets, None
+
+
+def _certificates(settings: "Settings", hosts: str | None) -> "RunCertificates | None":
+    """Return the source of certificates for a list that asks for one, if there is an installation to make them."""
+    installed = settings.database or (settings.data / "msp.db").exists()
+    if hosts is None or not installed or not Path(hosts).is_file():
+        return None
+    if b"credential=ca" not in Path(hosts).read_bytes():
+        return None
+    from msp.cli.run_recorded import actor
+    from msp.remote.run_certificates import RunCertificates
+    from msp.vault import Vault
+
+    return RunCertificates(Vault.from_file(settings.key_path), 0, actor())
 
 
 def _seconds(number: float | None) -> Any:

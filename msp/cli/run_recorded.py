@@ -32,6 +32,7 @@ class Recorded:
     refused: dict[str, str]
     finish: Callable[[Report], None]
     run_id: int
+    client_id: int  # 0: hosts that are no asset of anybody
 
 
 def actor() -> str:
@@ -61,7 +62,7 @@ def record(
         if everywhere:
             run.state, run.finished_at = "refused", run.requested_at
         _evidence(session, run, refusal)
-        run_id = run.id
+        run_id, client_id = run.id, run.client_id or 0
     if everywhere:
         first = targets[0].name
         raise Refused(f"{first}: {refusal.why[first]}", advice=refusal.way_out or "See the contract.")
@@ -70,7 +71,7 @@ def record(
         with db.begin() as session:
             after_run.finish(session, run_id, now=utc_now())
 
-    return Recorded(SqlLedger(run_id, actor()), refusal.why, finish, run_id)
+    return Recorded(SqlLedger(run_id, actor()), refusal.why, finish, run_id, client_id)
 
 
 def _ticket(session: Session, ticket_id: int) -> Ticket:

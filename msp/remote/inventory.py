@@ -2,7 +2,7 @@
 
 Our lines: `name address port user key=/path hostkey=/path|"ssh-ed25519 AAAA..."`; `#` begins a comment. Further words:
 transport=, platform=, kind=, password=REFERENCE, become_password=REFERENCE, via=BASTION, run=no (it is only a
-bastion), plain=REASON (VNC may go there unencrypted); for WinRM auth=, scheme=, ca=, host=, and the fingerprint of its
+bastion), credential=ca (certificates of our own), plain=REASON (VNC may go there unencrypted); for WinRM auth=, scheme=, ca=, host=, and the fingerprint of its
 certificate as hostkey=sha256:HEX. A path is taken from the folder of the list.
 """
 
@@ -16,14 +16,14 @@ from types import MappingProxyType
 from typing import Any
 
 from msp.errors import Misconfigured
-from msp.remote.target import PORTS, Credential, Target
+from msp.remote.target import PORTS, Credential, CredentialSource, Target
 from msp.remote.ways import led
 from msp.remote.winrm.access import pin as certificate_pin
 from msp.secret import Secret
 
 _KEY = re.compile(r"((?:ssh-|ecdsa-sha2-|sk-)\S+)\s+(AAAA[A-Za-z0-9+/=]+)")
 _WORDS = ("key", "hostkey", "password", "become_password", "transport", "platform", "kind", "port", "user", "address",
-          "via", "run", "plain", "auth", "scheme", "ca", "host")  # fmt: skip
+          "via", "run", "credential", "plain", "auth", "scheme", "ca", "host")  # fmt: skip
 
 _WINRM = ("auth", "scheme", "ca", "host")  # words that become facts winrm_auth, ...
 
@@ -36,8 +36,13 @@ def host_keys(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(keys + pins))
 
 
-def read_hosts(path: Path, *, secret: Callable[[str], Secret]) -> list[Target]:
-    """Return the hosts of our own list. Raises Misconfigured with the line that cannot be read."""
+def read_hosts(
+    path: Path, *, secret: Callable[[str], Secret], certificates: CredentialSource | None = None
+) -> list[Target]:
+    """Return the hosts of our own list. Raises Misconfigured with the line that cannot be read.
+
+    certificates: makes the credentials of hosts with `credential=ca`; None where there is no installation.
+    """
     targets: dict[str, Target] = {}
     jumps: dict[str, str] = {}
     unused: set[str] = set()
@@ -47,6 +52,12 @@ def read_hosts(path: Path, *, secret: Callable[[str], Secret]) -> list[Target]:
         try:
             name, given = _words(line)
             target = _target(name, given, path.parent, secret)
+            if given.get("credential") == "ca":
+                if certificates is None:
+                    raise ValueError("credential=ca needs an installation with an authority (msp ca create)")
+                target = replace(target, credential=replace(target.credential, source=certificates))
+            elif "credential" in given:
+                raise ValueError(f"credential={given['credential']} is not known; only credential=ca is")
             jumps[name] = given.get("via", "")
             if given.get("run", "yes") not in ("yes", "no"):
                 raise ValueError(f"run={given['run']} is neither run=yes nor run=no")

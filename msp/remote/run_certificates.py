@@ -26,12 +26,17 @@ class RunCertificates:
         terminal: bool = False,
     ) -> None:
         """longest_step: of the run. force_command: the only command of a run that has but one."""
-        self._vault, self._client_id, self._actor, self.run_id = vault, client_id, actor, run_id
-        self._needed = min(longest_step, ca.LONGEST - MARGIN)
-        self._lifetime = max(ca.LIFETIME, self._needed + MARGIN)
+        self._vault, self._actor = vault, actor
+        self.serve(run_id, client_id, longest_step)
         self._force_command, self._terminal = force_command, terminal
         self._known: dict[tuple[str, bool], Credential] = {}
         self._one_at_a_time = asyncio.Lock()
+
+    def serve(self, run_id: int | None, client_id: int, longest_step: timedelta | None) -> None:
+        """Say for which run it is, where that is known only later."""
+        self._run_id, self._client_id = run_id, client_id
+        self._needed = min(longest_step or timedelta(0), ca.LONGEST - MARGIN)
+        self._lifetime = max(ca.LIFETIME, self._needed + MARGIN)
 
     async def credential(self, user: str, *, forwards: bool) -> Credential:
         """Return a credential for one account. forwards: of a bastion. Raises NotFound without an authority."""
@@ -46,7 +51,7 @@ class RunCertificates:
         purpose = ca.Purpose(
             principals=(user,),
             actor=self._actor,
-            run_id=self.run_id,
+            run_id=self._run_id,
             lifetime=self._lifetime,
             force_command="" if forwards else self._force_command,
             forwards=forwards,

@@ -1,0 +1,73 @@
+"""msp asset reach and old-algorithms: the way to an item, and leave for what its old software needs."""
+
+import click
+
+from msp import console
+
+
+@click.command("reach", epilog="Example: msp asset reach --client alfa db-1 --via edge --credential ca --user msp")
+@click.argument("name")
+@click.option("--client", "client_key", required=True, help="Key of the client.")
+@click.option("--address", help="Name or address.")
+@click.option("--port", type=click.IntRange(1, 65535), help="TCP port.")
+@click.option("--user", "username", help="Account to log in with.")
+@click.option("--secret", "secret_name", help="Name of its key or password in the vault.")
+@click.option("--credential", "credential_kind", type=click.Choice(["secret", "ca"]),
+              help="What to log in with: the secret, or a certificate of our own for each run.")  # fmt: skip
+@click.option("--become-secret", "become_secret_name", help="Name of the password that sudo asks for.")
+@click.option("--via", "bastion", help="Name of the bastion before it.")
+@click.option("--direct", is_flag=True, help="No bastion.")
+def reach(name: str, client_key: str, bastion: str | None, direct: bool, **given: object) -> None:
+    """Change how NAME is reached; what is not given stays as it is."""
+    from msp import db
+    from msp.assets import inventory
+    from msp.assets import reach as module
+    from msp.contracts import agreements
+    from msp.errors import Misconfigured
+
+    if bastion and direct:
+        raise Misconfigured("A bastion and none exclude each other.", advice="Give --via or --direct.")
+    console.use_database()
+    with db.begin() as session:
+        client = agreements.client_by_key(session, client_key)
+        item = inventory.by_name(session, client.id, name)
+        changes = {field: value for field, value in given.items() if value is not None}
+        if bastion or direct:
+            changes["bastion_id"] = inventory.by_name(session, client.id, bastion).id if bastion else None
+        if not changes:
+            raise Misconfigured("Nothing is to be changed.", advice="See msp asset reach --help.")
+        module.change(session, item, by="cli", **changes)
+        way = " - ".join(one.name for one in (*module.bastions(session, item), item))
+        click.echo(f"{name} is reached by {item.transport}: {way}.")
+
+
+@click.command(
+    "old-algorithms",
+    epilog="Example: msp asset old-algorithms --client alfa sw-1 --allow ssh-rsa --until 2027-06-30 --reason renewal",
+)
+@click.argument("name")
+@click.option("--client", "client_key", required=True, help="Key of the client.")
+@click.option("--allow", "algorithms", multiple=True, metavar="ALGORITHM", help="To be spoken again; may be repeated.")
+@click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="Day on which the leave ends (its midnight, UTC).")
+@click.option("--reason", default="", help="Goes into the evidence.")
+@click.option("--withdraw", is_flag=True, help="Take the leave away.")
+def old_algorithms(
+    name: str, client_key: str, algorithms: tuple[str, ...], until: object, reason: str, withdraw: bool
+) -> None:
+    """Let NAME be spoken with in old SSH algorithms for a while; without leave they are never used."""
+    from datetime import UTC, datetime
+
+    from msp import db
+    from msp.assets import inventory, reach
+    from msp.contracts import agreements
+    from msp.errors import Misconfigured
+
+    if bool(algorithms) == withdraw:
+        raise Misconfigured("Leave is given or taken.", advice="Give --allow with --until and --reason, or --withdraw.")
+    console.use_database()
+    with db.begin() as session:
+        client = agreements.client_by_key(session, client_key)
+        item = inventory.by_name(session, client.id, name)
+        end = until.replace(tzinfo=UTC) if isinstance(until, datetime) else None
+        reach.allow_old(session, item, algorithms, end, by="cli", reason=reason)
+        click.echo(f"{name}: {', '.join(algorithms)} until {end:%Y-%m-%d}." if end else f"{name}: none.")
