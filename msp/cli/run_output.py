@@ -43,6 +43,9 @@ def step_line(record: StepRecord, *, rendered: bool = False) -> dict[str, Any]:
         "started_at": record.started_at.isoformat(),
         "seconds": round((record.finished_at - record.started_at).total_seconds(), 4),
     }
+    for stream, captured in (("stdout", out), ("stderr", err)):
+        if captured.kept is not None:
+            line[f"{stream}_file"], line[f"{stream}_file_whole"] = captured.kept.file, not captured.kept.why
     return line | ({"rendered": record.rendered} if rendered else {})
 
 

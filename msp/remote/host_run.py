@@ -104,6 +104,8 @@ class HostRun:
         self, key: Key, name: str, outcome: Outcome, rendered: str, started: datetime, output: Output | None = None
     ) -> StepRecord:
         redactor = self._around.redactor
+        if output and (cut := _cut_short(output)):
+            outcome = replace(outcome, detail=f"{outcome.detail} {cut}".strip())
         record = StepRecord(
             key=key,
             host=self.target.name,
@@ -119,6 +121,12 @@ class HostRun:
         )
         self._around.books.result(record)
         return record
+
+
+def _cut_short(output: Output) -> str:
+    """Return what to say of full output that could not be kept to its end."""
+    kept = [one.kept for one in (output.out, output.err) if one.kept is not None and one.kept.why]
+    return " ".join(f"Its full output is not whole after {one.size} bytes in {one.file}: {one.why}." for one in kept)
 
 
 def _redacted(found: Configuration, redactor: Redactor) -> Configuration:

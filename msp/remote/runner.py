@@ -17,6 +17,7 @@ from msp.remote.host_run import HostRun, Interrupted
 from msp.remote.ledger import HostEnd, Ledger, StepRecord
 from msp.remote.outcome import Outcome, run_state
 from msp.remote.plan import Plan, PlannedStep
+from msp.remote.spool import Spool
 from msp.remote.step_run import Around
 from msp.remote.target import Target
 from msp.remote.transport import Transport
@@ -69,9 +70,11 @@ class Runner:
         positions: Sequence[int] | None = None,
         max_fail: int | None = None,
         run: Mapping[str, object] | None = None,
+        spool: Spool | None = None,
     ) -> None:
         """transports: gives the transport of a name. positions: of the targets in the whole run (default 0, 1, ...).
 
+        spool: where full output goes, if it is to be kept.
         should_stop: true when this worker is to stop between steps. window: why nothing may be done to a host now,
         or None; asked before every step of every host, so it must be quick.
         """
@@ -88,6 +91,7 @@ class Runner:
         self._redactor = redactor or Redactor()
         self._redactor.learn(plan.secret_values)
         self._redactor.learn({value for target in targets for hop in target.way for value in hop.credential.typed})
+        self._spool = spool
         self._failed = 0
         self._cancelled = ""
         self._out_of_time = False
@@ -125,6 +129,7 @@ class Runner:
                     window=self._window,
                     approved=self._approved,
                     run=self._run,
+                    spool=self._spool,
                 )
                 for position, target in zip(self._positions, self._targets, strict=True):
                     host = HostRun(around, position, target)

@@ -302,5 +302,12 @@ def _proof(record: StepRecord) -> dict[str, Any]:
     }
 
 
+def _stream(captured: Captured) -> dict[str, Any]:
+    told: dict[str, Any] = {"bytes": captured.size, "sha256": captured.sha256}
+    if captured.kept is not None:
+        told |= {"file": captured.kept.file, "file_bytes": captured.kept.size, "file_whole": not captured.kept.why}
+    return told
+
+
 def _ended(end: HostEnd) -> dict[str, Any]:
     return {"host": end.host, "outcome": str(end.outcome), "detail": end.outcome.detail}

@@ -18,8 +18,10 @@ from msp.remote.acts import Act, Acts, Condition, Question
 from msp.remote.bookkeeping import Bookkeeper
 from msp.remote.ledger import History, Key, Phase, StepRecord
 from msp.remote.outcome import NOT_SENT, OK, Outcome
+from msp.remote.output import KEEPING
 from msp.remote.plan import Plan, PlannedStep
 from msp.remote.render import Script
+from msp.remote.spool import Spool
 from msp.remote.sudo import Become
 from msp.remote.target import Target
 from msp.remote.transport import Becomes, CannotOpen, Fading, NotAdmitted, Output, Performer, Shell, Transport
@@ -50,6 +52,7 @@ class Around:
     window: Callable[[Target], str | None]  # why nothing may be done to a host now, or None
     approved: Callable[[Target, PlannedStep, Question], str | None]  # why not, or None
     run: Mapping[str, Any] = field(default_factory=dict)  # `run` in templates
+    spool: Spool | None = None  # where full output goes, if it is to be kept
 
 
 class Line:
@@ -229,7 +232,7 @@ class StepRun:
         act = self._act("probe")
         if act is None:
             return None
-        output = await self._perform(act)
+        output = await self._perform(act, self._key("probe"))
         rendered = _shown(act)
         outcome = output.outcome
         if outcome.ok:
@@ -296,7 +299,7 @@ class StepRun:
             self._course.done(planned)
         self._host.sent = claimed
         try:
-            output = await self._perform(act)
+            output = await self._perform(act, key)
         except asyncio.CancelledError:
             detail = "Cancelled while at work; the command was told to stop, and may live on."
             cut = Outcome("cancelled", detail=detail, sent=claimed)
@@ -332,7 +335,7 @@ class StepRun:
         act = self._act("check")
         if act is None:
             return OK
-        output = await self._perform(act)
+        output = await self._perform(act, self._key("check", attempt))
         rendered = _shown(act)
         self._tell("check", output.outcome, started, attempt=attempt, rendered=rendered, output=output)
         if output.outcome.ok:
@@ -359,7 +362,7 @@ class StepRun:
             if isinstance(act, Script):
                 act = _marked(act, self._around.books.token(key))
             self._host.sent = True
-            output = await self._perform(act)
+            output = await self._perform(act, key)
             self._host.sent = False
         except (CannotOpen, NotAdmitted) as error:
             self._tell("undo", error.outcome, started)
@@ -391,8 +394,10 @@ class StepRun:
         become = Become(self._planned.become, credential.become_password or credential.password)
         return await shell.run_as(become, script, timeout=self._left(), stdin=stdin, idle=idle)
 
-    async def _perform(self, act: Act) -> Output:
+    async def _perform(self, act: Act, key: Key) -> Output:
         """Do one act and return how it ended."""
+        if self._around.spool is not None:
+            KEEPING.set(self._around.spool.of(key, self._host.target.name))
         if isinstance(act, Condition):
             for that in act.that:
                 if not render.value(that, self._scope(), self._planned.what):
