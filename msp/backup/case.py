@@ -20,6 +20,7 @@ LOCATED_BY = {
     "borg": ("repo",),
     "tar": ("file",),
     "pg_dump": ("file",),
+    "pg_basebackup": ("file",),
     "mariadb_dump": ("file",),
     "mariabackup": ("file",),
     "qcow2": ("file",),

@@ -6,7 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from sabotage import Document, cut, flip
+from postgres_shop import ASKED, BROKEN, fill, needed
+from sabotage import Document, cut, fingerprint, flip, largest
 from test_backup_faults import deserves, judged
 
 from msp.backup.assertions import postgres
@@ -15,60 +16,18 @@ from msp.backup.engines.postgres import harmless
 from msp.backup.process import Runner
 from msp.backup.scratch import default_base, scratch
 
-server = [
-    pytest.mark.server,
-    pytest.mark.skipif(
-        not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")) and shutil.which("initdb") is None,
-        reason="PostgreSQL is not installed",
-    ),
-]
-
-SHOP = r"""
-CREATE ROLE app;
-CREATE TABLE orders (id serial PRIMARY KEY, created timestamptz NOT NULL, note text);
-CREATE TABLE lines (id int PRIMARY KEY, order_id int REFERENCES orders);
-CREATE INDEX orders_created ON orders (created);
-INSERT INTO orders (created, note) SELECT now() - i * interval '1 s', E'it''s \\ number ' || i FROM generate_series(1, 2000) i;
-INSERT INTO lines SELECT i, i FROM generate_series(1, 1000) i;
-CREATE FUNCTION odd() RETURNS text LANGUAGE sql AS $x$ SELECT 'a\db''c' $x$;
-ALTER TABLE orders OWNER TO app;
-GRANT SELECT ON lines TO app;
-CREATE POLICY own ON orders TO app USING (true);
-"""  # noqa: E501
-ASKED = {
-    "tables": {"orders": {"rows_min": 2000}, "public.lines": {"rows_min": 1000}},
-    "columns": {"orders": ["id", "created", "note"]},
-    "indexes": ["orders_created"],
-    "queries": [{"sql": "select count(*) from lines where order_id not in (select id from orders)", "equals": 0}],
-    "fresh": {"sql": "select max(created) from orders", "within_s": 86400},
-}  # fmt: skip
-
 
 @pytest.fixture(scope="module")
 def dumps(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Good and logically broken dumps, each in the custom and the plain format."""
+    """Good and logically broken dumps, each in the custom and the plain format, two in every format."""
     folder = tmp_path_factory.mktemp("dumps")
-    broken = {
-        "good": "",
-        "stale": "UPDATE orders SET created = created - interval '10 days'",
-        "half": "TRUNCATE lines; DELETE FROM orders WHERE id > 100",
-        "orphans": "ALTER TABLE lines DROP CONSTRAINT lines_order_id_fkey; DELETE FROM orders WHERE id < 10; "
-        "INSERT INTO orders (created) SELECT now() FROM generate_series(1, 20)",
-        "table": "DROP TABLE lines",
-        "index": "DROP INDEX orders_created",
-        "column": "ALTER TABLE orders DROP COLUMN note",
-        "other": "DROP TABLE lines; DROP TABLE orders; CREATE TABLE blog (id int)",
-        "empty": "DROP TABLE lines; DROP TABLE orders",
-    }
     with scratch(default_base()) as space, postgres.cluster(Runner(), space) as cluster:
-        for name, sql in broken.items():
-            cluster.create(name)
-            for script in (SHOP.replace("CREATE ROLE app;", "" if name != "good" else "CREATE ROLE app;"), sql):
-                done = cluster.psql(script, database=name, read_only=False)
-                assert done.status == 0, done.stderr
-            for form in ("custom", "plain"):
-                with (folder / f"{name}.{form}").open("wb") as file:
-                    subprocess.run(cluster.client("pg_dump", "-F", form, database=name), stdout=file, check=True)
+        for name in BROKEN:
+            fill(cluster, name)
+            forms = ("custom", "plain", "directory", "tar") if name in ("good", "half") else ("custom", "plain")
+            for form in forms:
+                words = ["-F", form, "-f", str(folder / f"{name}.{form}")]
+                subprocess.run(cluster.client("pg_dump", *words, database=name), check=True)
     return folder
 
 
@@ -92,7 +51,7 @@ def case(dump: Path, form: str) -> Document:
     ],
 )
 class TestDumps:
-    pytestmark = server
+    pytestmark = needed
 
     def test_a_dump_gets_the_verdict_it_deserves(
         self, name: str, verdict: str, reason: str | None, form: str, dumps: Path, tmp_path: Path
@@ -100,8 +59,30 @@ class TestDumps:
         deserves(judged(case(dumps / f"{name}.{form}", form), tmp_path), verdict, reason)
 
 
+class TestForms:
+    pytestmark = needed
+
+    @pytest.mark.parametrize("form", ["directory", "tar"])
+    def test_a_dump_in_another_format_is_read(self, form: str, dumps: Path, tmp_path: Path) -> None:
+        before = fingerprint(dumps)
+        deserves(judged(case(dumps / f"good.{form}", form), tmp_path), "pass", None)
+        deserves(judged({**case(dumps / f"half.{form}", form), "format": None}, tmp_path), "fail", "application")
+        assert fingerprint(dumps) == before
+
+    @pytest.mark.parametrize("damage", [flip, cut, Path.unlink])
+    def test_a_damaged_part_of_a_directory_fails(self, damage: object, dumps: Path, tmp_path: Path) -> None:
+        copy = Path(shutil.copytree(dumps / "good.directory", tmp_path / "dump"))
+        damage(largest(copy, "*.dat.gz"))  # type: ignore[operator]
+        deserves(judged(case(copy, "directory"), tmp_path), "fail", "repository")
+
+    def test_a_directory_without_its_table_of_contents_fails(self, dumps: Path, tmp_path: Path) -> None:
+        copy = Path(shutil.copytree(dumps / "good.directory", tmp_path / "dump"))
+        (copy / "toc.dat").unlink()
+        deserves(judged(case(copy, "directory"), tmp_path), "fail", "repository")
+
+
 class TestDamage:
-    pytestmark = server
+    pytestmark = needed
 
     @pytest.mark.parametrize("form", ["custom", "plain"])
     def test_a_cut_dump_fails(self, form: str, dumps: Path, tmp_path: Path) -> None:

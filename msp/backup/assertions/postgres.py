@@ -7,7 +7,9 @@ and because a dump is somebody else's code.
 # ruff: noqa: S608  every name goes through `quoted` or `literal`
 import contextlib
 import pwd
+import re
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -34,18 +36,30 @@ FAST = {
     "logging_collector": "off",
     "timezone": "UTC",
 }
+ROLE = 'role "postgres" does not exist'
+LOCALE = "Add the locale that it names to this machine (locale-gen)."
 NULL = "\N{SYMBOL FOR NULL}"
 
 
-def programs() -> Path:
-    """Return the folder of the newest server programs here; raises Misconfigured if there are none."""
-    found = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")]
+def programs(major: str | None = None) -> Path:
+    """Return the folder of the server programs of a major version, or of the newest here.
+
+    Raises Misconfigured if they are not installed.
+    """
+    found = [path.parent for path in Path("/usr/lib/postgresql").glob(f"{major or '*'}/bin/initdb")]
     if found:
         return max(found, key=lambda path: int(path.parent.name) if path.parent.name.isdigit() else 0)
     initdb = shutil.which("initdb")
-    if initdb is None:
-        raise Misconfigured("PostgreSQL is not installed here.", advice="Install the package postgresql.")
+    if initdb is None or (major and major not in _version(initdb)):
+        what = f"PostgreSQL {major} is not installed here." if major else "PostgreSQL is not installed here."
+        raise Misconfigured(what, advice=f"Install the package postgresql{'-' + major if major else ''}.")
     return Path(initdb).resolve().parent
+
+
+def _version(program: str) -> list[str]:
+    """Return the words and numbers of what a program says its version is."""
+    done = subprocess.run([program, "--version"], capture_output=True, check=False)
+    return re.split(r"[\s.]+", done.stdout.decode("utf-8", "replace"))
 
 
 def account() -> pwd.struct_passwd | None:
@@ -60,13 +74,25 @@ class Cluster:
     runner: Runner
     folder: Path
     who: pwd.struct_passwd | None
+    major: str | None = None  # None: the newest version here
 
     @property
     def data(self) -> Path:
         return self.folder / "data"
 
     def client(self, name: str, *words: str, database: str = "postgres") -> list[str]:
-        return [str(programs() / name), "-h", str(self.folder), "-p", "5432", "-U", "postgres", "-d", database, *words]
+        return [
+            str(programs(self.major) / name),
+            "-h",
+            str(self.folder),
+            "-p",
+            "5432",
+            "-U",
+            "postgres",
+            "-d",
+            database,
+            *words,
+        ]
 
     def psql(self, sql: str, *, database: str = DATABASE, read_only: bool = True) -> Done:
         """Run one statement; its rows come as lines, columns separated by tabs."""
@@ -96,20 +122,43 @@ class Cluster:
         words = ["-D", str(self.data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]
         home = {"HOME": str(self.folder)}
         done = self.runner.run(
-            [str(programs() / "initdb"), *words], account=self.who, env=home, cwd=self.folder, deadline=300
+            [str(programs(self.major) / "initdb"), *words], account=self.who, env=home, cwd=self.folder, deadline=300
         )
         if done.status:
             raise StepFailed(f"The private PostgreSQL could not be created: {done.says}.")
 
+    def alone(self, sql: str, settings: Mapping[str, str]) -> Done:
+        """Run one statement without a server, as whoever created the cluster."""
+        words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        argv = [str(programs(self.major) / "postgres"), "--single", "-j", "-D", str(self.data), *words, "template1"]
+        with tempfile.TemporaryFile() as script:
+            script.write(f"{sql};\n\n".encode())
+            script.seek(0)
+            home = {"HOME": str(self.folder)}
+            return self.runner.run(argv, stdin=script, account=self.who, env=home, cwd=self.folder)
+
     def _answers(self) -> bool:
-        there = (self.folder / ".s.PGSQL.5432").exists()
-        return there and not self.psql("SELECT 1", database="postgres").status
+        if not (self.folder / ".s.PGSQL.5432").exists():
+            return False
+        done = self.psql("SELECT 1", database="template1")
+        if "not recognized by setlocale" in done.stderr:
+            raise Misconfigured(f"A language of the old server is not known here: {done.says}.", advice=LOCALE)
+        return not done.status or ROLE in done.stderr
 
     @contextlib.contextmanager
     def running(self, settings: Mapping[str, str] = FAST) -> Iterator[Self]:
         """Run the server on its data until the block ends; raises StepFailed with the server's own words."""
         words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        argv = [str(programs() / "postgres"), "-D", str(self.data), "-k", str(self.folder), "-p", "5432", *words]
+        argv = [
+            str(programs(self.major) / "postgres"),
+            "-D",
+            str(self.data),
+            "-k",
+            str(self.folder),
+            "-p",
+            "5432",
+            *words,
+        ]
         with private.server(
             self.runner,
             argv,

@@ -14,6 +14,7 @@ OWN = {
     "tar": "msp.backup.engines.tar:TarEngine",
     "tree": "msp.backup.engines.tree:TreeEngine",
     "pg_dump": "msp.backup.engines.postgres:PgDumpEngine",
+    "pg_basebackup": "msp.backup.engines.basebackup:BaseBackupEngine",
     "mariadb_dump": "msp.backup.engines.mariadb:MariadbDumpEngine",
     "mariabackup": "msp.backup.engines.mariabackup:MariabackupEngine",
     "qcow2": "msp.backup.engines.disk:DiskEngine",

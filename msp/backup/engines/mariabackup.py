@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO
 
 from msp.backup.assertions import mariadb, private, relational
 from msp.backup.assertions.mariadb import Server
@@ -20,7 +19,7 @@ from msp.backup.case import Case
 from msp.backup.engine import Found, Listed, Probed, Restored, Snapshot
 from msp.backup.engines import xbstream
 from msp.backup.engines.packed import DAMAGED, unpacked
-from msp.backup.engines.shared import absent, backup_file
+from msp.backup.engines.shared import absent, backup_file, copy_tree, give
 from msp.backup.process import Runner
 from msp.backup.scratch import QuotaExceeded, Scratch
 from msp.backup.verdict import Finding, Weight
@@ -119,11 +118,12 @@ class MariabackupEngine:
         server = Server(self.runner, folder, who)
         server.data.mkdir(mode=0o700)
         source = backup_file(self.case)
-        self._copy_tree(source, server.data) if source.is_dir() else self._unpack(server.data)
-        if who is not None:
-            for place, folders, names in os.walk(server.data):
-                for name in (".", *folders, *names):
-                    os.chown(os.path.join(place, name), who.pw_uid, who.pw_gid, follow_symlinks=False)  # noqa: PTH118
+        if source.is_dir():
+            _no_tables_elsewhere(*(file.name for file in source.rglob("*.isl")))
+            copy_tree(source, server.data, self.scratch)
+        else:
+            self._unpack(server.data)
+        give(server.data, who)
         done = self.runner.run(
             [
                 mariadb.program("mariadb-backup", "mariabackup"),
@@ -146,22 +146,6 @@ class MariabackupEngine:
         except StepFailed as error:
             return Restored(None, (Finding("restore", f"The restored server does not start: {error.what}"),))
         return Restored(None, seconds=time.monotonic() - began)
-
-    def _copy_tree(self, source: Path, data: Path) -> None:
-        entries = [(Path(place), folders, names) for place, folders, names in os.walk(source)]
-        links = [p / name for p, folders, names in entries for name in (*folders, *names) if (p / name).is_symlink()]
-        if links:
-            what = "The backup holds a symbolic link, which mariabackup never writes."
-            raise Found(Finding("hostile", what, str(links[0]), "Do not start it; look where it came from."))
-        self.scratch.require(sum((p / name).stat().st_size for p, _, names in entries for name in names))
-        for place, folders, names in entries:
-            _no_tables_elsewhere(*names)
-            below = data / place.relative_to(source)
-            for name in folders:
-                (below / name).mkdir(mode=0o700)
-            for name in names:
-                with (place / name).open("rb") as old, (below / name).open("xb") as new:
-                    _pour(old, new)
 
     def _unpack(self, data: Path) -> None:
         room, written = self.scratch.room(), 0
@@ -216,16 +200,6 @@ def _no_tables_elsewhere(*names: str) -> None:
     if lost:
         what = f"The table of {lost[0]} lay outside the server's folder, which a test does not follow."
         raise Found(Finding("restore", what, advice="Move the table into the folder.", weight=Weight.ERROR))
-
-
-def _pour(old: IO[bytes], new: IO[bytes]) -> None:
-    """Copy a file; the kernel does it where it can."""
-    try:
-        while os.copy_file_range(old.fileno(), new.fileno(), 1 << 30):
-            pass
-    except OSError:
-        while block := old.read(1 << 20):
-            new.write(block)
 
 
 def _damaged(what: str) -> tuple[Finding, ...]:

@@ -1,4 +1,4 @@
-"""Backup files packed with gzip, bzip2, xz or zstd, told by how they begin, read as a stream."""
+"""Backup files packed with gzip, bzip2, xz, zstd or lz4, told by how they begin, read as a stream."""
 
 import bz2
 import gzip
@@ -15,6 +15,7 @@ from typing import IO, Any
 from msp.backup.process import Runner, end
 from msp.errors import Misconfigured
 
+OUTSIDE = {b"\x28\xb5\x2f\xfd": "zstd", b"\x04\x22\x4d\x18": "lz4"}  # Python reads the others itself
 #: What the packers raise when a stream is damaged or ends too early.
 DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError)
 
@@ -25,10 +26,11 @@ def unpacked(path: Path, runner: Runner) -> Iterator[tuple[IO[bytes], int]]:
     with path.open("rb", buffering=0) as file:
         start = file.read(6)
         file.seek(0)
-        if start.startswith(b"\x28\xb5\x2f\xfd"):
-            if shutil.which("zstd") is None:
-                raise Misconfigured("The program zstd is not installed here.", advice="Install zstd.")
-            process = runner.start(["zstd", "-dcq"], stdin=file, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        program = OUTSIDE.get(start[:4])
+        if program:
+            if shutil.which(program) is None:
+                raise Misconfigured(f"The program {program} is not installed here.", advice=f"Install {program}.")
+            process = runner.start([program, "-dcq"], stdin=file, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
             assert process.stdout is not None  # noqa: S101  asked for above
             try:
                 yield io.BufferedReader(_Whole(process), 1 << 18), file.fileno()

@@ -1,10 +1,13 @@
 """What several engines need: the backup's file, and the restored tree below the case's root."""
 
 import os
+import pwd
 from pathlib import Path
+from typing import IO
 
 from msp.backup.case import Case
 from msp.backup.engine import Found
+from msp.backup.scratch import Scratch
 from msp.backup.verdict import Finding, Weight
 
 
@@ -45,6 +48,49 @@ def dump_damaged(what: str) -> tuple[Finding, ...]:
         Finding("repository", f"The dump is damaged: {what}.", advice=advice),
         Finding("restore", "It cannot be restored to its end.", advice=advice),
     )
+
+
+def copy_tree(source: Path, target: Path, scratch: Scratch) -> None:
+    """Copy plain files and folders below `source` into the folder `target`, which may hold none of them.
+
+    Raises QuotaExceeded before anything is written, and Found for links and the like, which no server's backup needs.
+    """
+    entries = [(Path(place), folders, names) for place, folders, names in os.walk(source)]
+    odd = [p / name for p, folders, names in entries for name in (*folders, *names) if not _plain(p / name)]
+    if odd:
+        what = f"The backup holds {len(odd)} links or devices; what they stand for is not in it."
+        raise Found(Finding("hostile", what, str(odd[0]), "Back up what lies behind the link, and do not start this."))
+    scratch.require(sum((p / name).stat().st_size for p, _, names in entries for name in names))
+    for place, folders, names in entries:
+        below = target / place.relative_to(source)
+        for name in folders:
+            (below / name).mkdir(mode=0o700)
+        for name in names:
+            with (place / name).open("rb") as old, (below / name).open("xb") as new:
+                _pour(old, new)
+
+
+def _plain(path: Path) -> bool:
+    return not path.is_symlink() and (path.is_file() or path.is_dir())
+
+
+def _pour(old: IO[bytes], new: IO[bytes]) -> None:
+    """Copy a file; the kernel does it where it can."""
+    try:
+        while os.copy_file_range(old.fileno(), new.fileno(), 1 << 30):
+            pass
+    except OSError:
+        while block := old.read(1 << 20):
+            new.write(block)
+
+
+def give(tree: Path, who: pwd.struct_passwd | None) -> None:
+    """Make a restored tree the property of the account that a server runs as; None: it is ours and stays so."""
+    if who is None:
+        return
+    for place, folders, names in os.walk(tree):
+        for name in (".", *folders, *names):
+            os.chown(os.path.join(place, name), who.pw_uid, who.pw_gid, follow_symlinks=False)  # noqa: PTH118
 
 
 def tree_below(into: Path, root: str, paths: tuple[str, ...]) -> Path:
