@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from msp import events, evidence
@@ -32,6 +32,7 @@ from msp.remote.consoles.rules import End, Limits, Standing
 from msp.settings import Settings
 
 RIGHT = "console.open"
+LATELY, MOST_LATELY = timedelta(minutes=1), 20  # consoles that one person may ask for, however they end
 OVER = ("ended", "refused", "expired")
 #: What the log of a ticket and the portal call a kind of console.
 NAMES = {"terminal": "Terminal", "screen": "Screen"}
@@ -152,6 +153,9 @@ def request(
     if actor.user_id is None:
         raise Refused("Only a person opens a console.", advice="Log in to the pages.")
     user_id = actor.user_id
+    lately = select(func.count()).where(ConsoleSession.user_id == user_id, ConsoleSession.requested_at > now - LATELY)
+    if (session.scalar(lately) or 0) >= MOST_LATELY:
+        raise Refused(f"{MOST_LATELY} consoles were asked for within a minute.", advice="Wait a minute.")
     recordings.require_room(settings.recordings_path, settings.recordings_quota_mb * recordings.MEGABYTE)
     glass = BreakGlass(break_glass_approver, break_glass_reason) if break_glass_approver or break_glass_reason else None
     ticket = _ticket(session, ticket_id, item, kind, actor, now)
