@@ -40,6 +40,9 @@ class Settings:
     provider_details: str = setting("", "Address, tax number and account of your company, as acts print them.")
     rate_card: str = setting("", "JSON file of the prices in the public cost calculator; empty shows an example.")
     playbooks: str = setting("", "Folder of your own playbooks, searched before those shipped.")
+    spool_mb: int = setting(
+        0, "Megabytes of whole output that one run may keep in spool of `data`; 0 keeps 64 KB from each end only."
+    )
     scratch: str = setting("", "Folder for restore tests; empty means scratch in `data`.")
     recordings: str = setting("", "Folder for recordings of consoles; empty means recordings in `data`.")
     recordings_quota_mb: int = setting(20480, "Megabytes that all recordings may take; then no console opens.")
@@ -47,7 +50,9 @@ class Settings:
     console_idle_minutes: int = setting(15, "Minutes without anything typed after which a console ends.")
     console_limit_minutes: int = setting(240, "Minutes after which a console ends, whatever happens.")
     console_url: str = setting("", "Address at which browsers reach `msp console`; empty: the web process serves them.")
-    travel_service: str = setting("", "Map service for travel times: osrm, valhalla, openrouteservice; empty estimates.")
+    travel_service: str = setting(
+        "", "Map service for travel times: osrm, valhalla, openrouteservice; empty estimates."
+    )
     travel_url: str = setting("", "Its address, like http://osrm.example:5000.")
     travel_key: str = setting("", "Name in the vault of the key that it asks for.")
     travel_zone: str = setting("UTC", "Time zone whose hours of the week traffic follows, like Europe/Berlin.")

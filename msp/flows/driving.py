@@ -1,7 +1,7 @@
 """One shard of a run, in the worker: read what to do, do it with no transaction open, settle when all have ended."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -25,6 +25,7 @@ from msp.remote import catalogue, plan
 from msp.remote.models import Run, RunHost
 from msp.remote.run_certificates import RunCertificates
 from msp.remote.runner import Runner
+from msp.remote.spool import MEGABYTE, Spool
 from msp.remote.sql_ledger import SqlLedger
 from msp.remote.target import Target
 from msp.remote.wires import Wires
@@ -169,6 +170,10 @@ def read(
 
 async def _run(settings: Settings, work: Work) -> bool:
     """Drive the hosts; return whether some were interrupted because this worker is stopping."""
+    redactor, spool = Redactor(_credentials(work)), None
+    if settings.spool_mb > 0:
+        spool = Spool(settings.data / "spool" / f"run-{work.run_id}", settings.spool_mb * MEGABYTE, redactor)
+        spool.open()
     runner = Runner(
         work.plan,
         work.targets,
@@ -176,12 +181,13 @@ async def _run(settings: Settings, work: Work) -> bool:
         WIRES.transport,
         parallel=work.parallel,
         dry_run=work.dry_run,
-        redactor=Redactor(_credentials(work)),
+        redactor=redactor,
         should_stop=perform.draining,
-        window=window_of(work.run_id),
+        window=window_of(work.run_id, work.targets),
         positions=work.positions,
         max_fail=work.max_fail,
         run={"id": work.run_id, "actor": work.actor},
+        spool=spool,
     )
     watch = asyncio.create_task(_watch_for_cancel(runner, work.run_id))
     try:
@@ -209,37 +215,45 @@ def _state(run_id: int) -> str | None:
         return session.scalar(select(Run.state).where(Run.id == run_id))
 
 
-def window_of(run_id: int) -> Callable[[Target], str | None]:
-    """Return a function that says why nothing may be done to a host now, or None; it looks at most every 5 s."""
-    known: dict[str, tuple[datetime, str | None]] = {}
+def window_of(run_id: int, targets: Sequence[Target]) -> Callable[[Target], str | None]:
+    """Return a function that says why nothing may be done to a host now, or None; it looks at most every 5 s.
+
+    It looks for all hosts at once: asking the database before every step of every host would cost more than the step.
+    """
+    looked: list[datetime] = []
+    refused: dict[str, str] = {}
 
     def why_not(target: Target) -> str | None:
         now = utc_now()
-        if target.name not in known or now - known[target.name][0] > LOOK_AGAIN:
+        if not looked or now - looked[0] > LOOK_AGAIN:
             with db.read() as session:
-                known[target.name] = (now, _refusal(session, run_id, target, now))
-        return known[target.name][1]
+                found = _refusals(session, run_id, targets, now)
+            looked[:] = [now]
+            refused.clear()
+            refused.update(found)
+        return refused.get(target.name)
 
     return why_not
 
 
-def _refusal(session: Session, run_id: int, target: Target, now: datetime) -> str | None:
+def _refusals(session: Session, run_id: int, targets: Sequence[Target], now: datetime) -> dict[str, str]:
+    """Return why nothing may be done now, by name of the hosts that are refused."""
     run = session.get_one(Run, run_id)
     if run.not_after is not None and now > run.not_after:
-        return f"The run had to be done by {run.not_after:%Y-%m-%d %H:%M} UTC."
-    item = session.get(ConfigurationItem, target.asset_id)
-    if item is None:
-        return None
-    if why := keyring.forbidden(session, run, item, now):
-        return why
+        return dict.fromkeys(
+            (target.name for target in targets), f"The run had to be done by {run.not_after:%Y-%m-%d %H:%M} UTC."
+        )
+    ids = [target.asset_id for target in targets if target.asset_id is not None]
+    items = session.scalars(select(ConfigurationItem).where(ConfigurationItem.id.in_(ids)))
     glass = run.decision.get("break_glass")
     broken = BreakGlass(glass["approver"], glass["reason"]) if glass else None
-    said = deciding.decide(
-        session, item, run.action_class, actor=run.actor, at=now, break_glass=broken, prepaid=False
-    ).decision
-    if said.effect == ALLOW or (said.effect == ASK and run.decision["effect"] == ASK):
-        return None
-    return said.text
+    asked = deciding.Deciding(session, now)
+    found = {}
+    for item in items:
+        said = asked.decide(item, run.action_class, actor=run.actor, break_glass=broken, prepaid=False).decision
+        if said.effect != ALLOW and not (said.effect == ASK and run.decision["effect"] == ASK):
+            found[item.name] = said.text
+    return found
 
 
 def gave_up(session: Session, payload: dict[str, Any], what: str) -> None:
