@@ -17,6 +17,7 @@ from msp.remote.runner import Report, Runner
 from msp.remote.screen.vnc import VncTransport
 from msp.remote.ssh import SshTransport
 from msp.remote.target import Target
+from msp.remote.winrm.transport import WinRmTransport
 from msp.vault import Secret
 
 
@@ -77,6 +78,7 @@ async def play(
         "ssh": SshTransport(),
         "network": NetworkTransport(),
         "vnc": VncTransport(),
+        "winrm": WinRmTransport(),
     }
     runner = Runner(
         planned(document, parameters, step_timeout=step_timeout), targets, used, transports.__getitem__, **options

@@ -79,20 +79,23 @@ class Places:
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self._folder, self._stack = folder, stack
-        self._known: dict[tuple[str, bool], tuple[winrm_peer.Peer, winrm_peer.Server]] = {}
+        self._known: dict[tuple[str, bool], winrm_peer.Server] = {}
         self.certificate = certificate(folder, "host")
         self.other = certificate(folder, "other")
 
-    def server(self, fault: str = "", *, tls: bool = False, **options: Any) -> winrm_peer.Server:
-        key = (fault, tls)
-        if key not in self._known or options:
-            peer = winrm_peer.Peer(self._folder, fault=fault, **options)
-            files = (self.certificate.file, self.certificate.key) if tls else None
-            self._known[key] = (peer, self._stack.enter_context(winrm_peer.serving(peer, files)))
-        return self._known[key][1]
+    def server(self, fault: str = "", *, tls: bool = False) -> winrm_peer.Server:
+        """Return the peer of a kind; the same for all who ask."""
+        if (fault, tls) not in self._known:
+            self._known[fault, tls] = self.fresh(fault=fault, tls=tls)
+        return self._known[fault, tls]
 
-    def target(self, auth: str = "ntlm", fault: str = "", *, tls: bool = False, **options: Any) -> Target:
-        return self.reaching(self.server(fault, tls=tls, **options), auth)
+    def fresh(self, *, tls: bool = False, **options: Any) -> winrm_peer.Server:
+        """Return a peer of one's own."""
+        files = (self.certificate.file, self.certificate.key) if tls else None
+        return self._stack.enter_context(winrm_peer.serving(winrm_peer.Peer(self._folder, **options), files))
+
+    def target(self, auth: str = "ntlm", fault: str = "", *, tls: bool = False) -> Target:
+        return self.reaching(self.server(fault, tls=tls), auth)
 
     def reaching(self, server: winrm_peer.Server, auth: str = "ntlm") -> Target:
         return Target(
