@@ -65,6 +65,8 @@ def test_every_act_is_read_in_its_short_and_its_long_form() -> None:
         ("{wait: 0}", "must be more than zero"),
         ("{type: a, press: b}", "needs exactly one of capture, type"),
         ("{dance: now}", "9:10: Unknown key 'dance'."),
+        ("{type: Größe}", "9:16: This cannot be typed: not every keyboard has 'ö'"),
+        ('{type: "a\\e"}', "there is no key for the character U+001B"),
         ("{type: '{{ nothing }}'}", "'nothing' is not defined here"),
         ("{type: '{{ pin | upper }}'}", "secret pin may only be written out"),
         ("{expect_text: 'a {{ pin }}'}", "A secret may only be typed, not stand in 'expect_text'."),
@@ -165,7 +167,17 @@ def test_what_is_done_is_shown_and_secrets_are_not() -> None:
 
 
 def test_keys_are_keysyms() -> None:
-    assert keys.of_text("aZ é\n\tж😀") == [0x61, 0x5A, 0x20, 0xE9, 0xFF0D, 0xFF09, 0x1000436, 0x101F600]
+    assert keys.of_text("aZ e\n\t") == [0x61, 0x5A, 0x20, 0x65, 0xFF0D, 0xFF09]
+    assert keys.of_text("aZ é\n\tж😀", any_letter=True) == [
+        0x61,
+        0x5A,
+        0x20,
+        0xE9,
+        0xFF0D,
+        0xFF09,
+        0x1000436,
+        0x101F600,
+    ]
     assert keys.of_combination("ctrl-alt-Del") == [0xFFE3, 0xFFE9, 0xFFFF]
     assert keys.of_combination("ctrl--") == [0xFFE3, 0x2D]
     assert keys.of_combination("-") == [0x2D]

@@ -12,6 +12,7 @@ NAMED: Final[dict[str, int]] = {
     "altgr": 0xFE03, "super": 0xFFEB, "win": 0xFFEB, "delete": 0xFFFF, "del": 0xFFFF, "space": 0x20, "minus": 0x2D,
     **{f"f{number}": 0xFFBD + number for number in range(1, 25)},
 }  # fmt: skip
+LAST_ASCII: Final = 0x7E
 _WRITTEN: Final = {"\n": 0xFF0D, "\t": 0xFF09}
 
 
@@ -25,9 +26,16 @@ def of_character(character: str) -> int:
     return code if code < 0x100 else 0x0100_0000 + code
 
 
-def of_text(text: str) -> list[int]:
-    """Return the keysyms that write a text; a line break is the Return key. Raises ValueError."""
-    return [of_character(character) for character in text.replace("\r\n", "\n")]
+def of_text(text: str, *, any_letter: bool = False) -> list[int]:
+    """Return the keysyms that write a text; a line break is the Return key. Raises ValueError.
+
+    any_letter: also letters beyond ASCII, which a server's keyboard may lack.
+    """
+    found = [of_character(character) for character in text.replace("\r\n", "\n")]
+    strange = next((character for character in text if ord(character) > LAST_ASCII), "")
+    if strange and not any_letter:
+        raise ValueError(f"not every keyboard has {strange!r} (U+{ord(strange):04X})")
+    return found
 
 
 def of_combination(written: str) -> list[int]:

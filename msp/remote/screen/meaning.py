@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from jinja2 import TemplateSyntaxError
 
 from msp.remote import render
+from msp.remote.screen import keys
 from msp.remote.screen.part import LOOKS, Screen
 
 if TYPE_CHECKING:
@@ -50,6 +51,11 @@ def _alone(
             written = template if isinstance(template, str) else " ".join(template)
             if one.kind != "type" and book.secrets & _names(written):
                 yield (*here, key), f"A secret may only be typed, not stand in {one.kind!r}."
+        if one.kind == "type" and "{{" not in one.act.text:
+            try:
+                keys.of_text(one.act.text, any_letter=one.act.any_letter)
+            except ValueError as error:
+                yield (*here, "text"), f"This cannot be typed: {error}. A letter beyond ASCII needs `any_letter: true`."
     for at, name in screen.images():
         if "{{" in name or has_file is None:
             continue

@@ -53,9 +53,14 @@ class Capture(Part):
 
 
 class Type(Part):
-    """Write a text on the keyboard, verbatim; a line break is the Return key. Values and secrets may stand in it."""
+    """Write a text on the keyboard, verbatim; a line break is the Return key. Values and secrets may stand in it.
+
+    Nothing is typed if a character has no key. A server drops silently what its keyboard lacks, so letters beyond
+    ASCII need `any_letter`.
+    """
 
     text: str
+    any_letter: bool = Field(default=False, description="Letters beyond ASCII too; whether they arrive is not known.")
     every: Duration | None = Field(default=None, description="Pause after each key, for a slow screen.")
 
     @model_validator(mode="before")
@@ -67,10 +72,11 @@ class Type(Part):
         filled = fill(self.text)
         text = filled.value if isinstance(filled, Secret) else str(filled)
         try:
-            pressed = keys.of_text(text)
+            pressed = keys.of_text(text, any_letter=self.any_letter)
         except ValueError as error:
             said = "a secret holds a character for which there is no key" if isinstance(filled, Secret) else error
-            raise Misconfigured(f"{what}: the text cannot be typed: {said}.", advice="Nothing was typed.") from None
+            advice = "Nothing was typed. A letter beyond ASCII needs `any_letter: true`."
+            raise Misconfigured(f"{what}: the text cannot be typed: {said}.", advice=advice) from None
         pause = self.every.total_seconds() if self.every else 0
         return {"act": "type", "keys": pressed, "secret": isinstance(filled, Secret), "pause": pause,
                 "shown": "***" if isinstance(filled, Secret) else json.dumps(text, ensure_ascii=False)}  # fmt: skip

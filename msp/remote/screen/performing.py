@@ -20,6 +20,7 @@ from msp.remote.screen.picture import Veil, png
 POLL: Final = 0.2  # seconds between two looks
 QUIET: Final = 0.3  # seconds without a change after which a screen has settled
 SETTLE: Final = 2.0  # seconds it is given for that
+RARE: Final = 0.05  # seconds after a key that no keyboard there has: it is laid out anew for each such letter
 MOST_PICTURES: Final = 40  # of one step; captures in a long list end there
 
 Box = tuple[int, int, int, int]
@@ -137,10 +138,11 @@ class Performing:
             self._veil.secret_follows(self._screen())
         self._sends()
         for key in act["keys"]:
+            rare = 0x7E < key < 0xFE00 or key > 0xFFFF
             self._client.keyEvent(key, down=True)
             self._client.keyEvent(key, down=False)
-            if act["pause"]:
-                await self._pause(act["pause"])
+            if pause := max(act["pause"], RARE if rare else 0):
+                await self._pause(pause)
         if act["secret"]:
             await self._settled()
             self._veil.secret_typed(self._screen())
