@@ -112,6 +112,14 @@ def test_line_with_signs_of_its_own_must_be_found_afterwards() -> None:
     assert [line.exact for line in lines] == [True, False, False]
 
 
+def test_value_in_a_pattern_stands_for_itself_and_a_secret_is_not_looked_for() -> None:
+    part = Network.model_validate({"show": "a", "matches": r"^x\s{{ v }}$"})
+    assert part.work(lambda template: template.replace("{{ v }}", "1.2"), None, "s").looks[0].wanted == r"^x\s1\.2$"
+    for name in ("matches", "contains"):
+        with pytest.raises(Misconfigured, match="cannot be looked for"):
+            Network.model_validate({"show": "a", name: "{{ s }}"}).work(lambda _: Secret("x"), None, "s")
+
+
 def test_secret_is_shown_as_its_name_and_must_be_one_word() -> None:
     done = work("username a secret {{ s }}", s=Secret("hunter2-Passw0rd"))
     assert "hunter2" not in done.text + repr(done)

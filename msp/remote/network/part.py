@@ -134,14 +134,32 @@ def _compiled(pattern: str | None) -> None:
 def _look(
     fill: Fill, what: str, show: tuple[str, ...], contains: str | None, matches: str | None, *, absent: bool
 ) -> Look:
-    wanted = str(fill(contains if contains is not None else matches or ""))
+    wanted = fill(contains) if contains is not None else _pattern(fill, matches or "")
+    if isinstance(wanted, Secret):
+        raise Misconfigured(
+            f"{what}: a secret cannot be looked for in what a device shows.", advice="Look for something else."
+        )
     if contains is None:
         try:
             re.compile(wanted)
         except re.error as error:
             raise Misconfigured(f"{what}: {wanted!r} is no regular expression: {error}.") from error
     commands = tuple(line.text for line in _filled(fill, what, show))
-    return Look(commands, wanted, pattern=contains is None, absent=absent)
+    return Look(commands, str(wanted), pattern=contains is None, absent=absent)
+
+
+def _pattern(fill: Fill, template: str) -> Any:
+    """Return a regular expression in which values stand for themselves: a dot in one is a dot."""
+    if "{%" in template:
+        return fill(template)
+    parts = re.split(r"(\{\{.*?\}\})", template)
+    filled = [fill(part) if part.startswith("{{") else part for part in parts]
+    secret = next((part for part in filled if isinstance(part, Secret)), None)
+    values = (
+        re.escape(str(value)) if part.startswith("{{") else str(value)
+        for part, value in zip(parts, filled, strict=True)
+    )
+    return secret or "".join(values)
 
 
 def _filled(fill: Fill, what: str, templates: tuple[str, ...]) -> list[Line]:

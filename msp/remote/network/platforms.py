@@ -77,7 +77,7 @@ PLATFORMS: Final = {
         Platform(
             "frr",
             driver="frr",
-            error=r"^% ?(unknown|ambiguous|command incomplete|there is no matched|no such)|permission denied",
+            error=r"^% ?(unknown|ambiguous|command incomplete|there is no matched|no such|can't )|permission denied",
             rejected=r"^%|^error\b|^line \d+: |failed",
             running="show running-config",
             save=(Say("write memory"),),
