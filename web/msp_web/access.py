@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Select, false, select, true
 from sqlalchemy.orm import InstrumentedAttribute, Session
 from werkzeug.exceptions import Unauthorized
 
-from msp.assets.models import ConfigurationItem, HostKey
+from msp.assets.models import ConfigurationItem, HostKey, HostKeyChange
 from msp.backup.models import BackupPlan, RestoreTest
 from msp.contracts.models import Act, Client, Contract, ContractVersion, HourBlock
 from msp.db import Model
@@ -27,7 +27,7 @@ from msp.errors import NotFound, Refused
 from msp.evidence import Evidence
 from msp.people import users
 from msp.people.access import Actor, may
-from msp.remote.models import Approval, Run, RunHost, StepResult
+from msp.remote.models import Approval, Run, RunHost, RunPicture, StepResult
 from msp_web.unit import read_only
 
 P = ParamSpec("P")
@@ -48,8 +48,10 @@ BELONGS_TO: dict[type[Model], tuple[InstrumentedAttribute[Any], type[Model]]] = 
     ContractVersion: (ContractVersion.contract_id, Contract),
     HourBlock: (HourBlock.contract_id, Contract),
     HostKey: (HostKey.asset_id, ConfigurationItem),
+    HostKeyChange: (HostKeyChange.asset_id, ConfigurationItem),
     TicketEvent: (TicketEvent.ticket_id, Ticket),
     RunHost: (RunHost.run_id, Run),
+    RunPicture: (RunPicture.run_id, Run),
     StepResult: (StepResult.run_id, Run),
     Approval: (Approval.run_id, Run),
     Appointment: (Appointment.work_order_id, WorkOrder),

@@ -23,7 +23,7 @@ from msp.people.access import may
 from msp.remote import catalogue
 from msp.remote.models import Approval, Run, RunHost, StepResult
 from msp.remote.output import shown
-from msp_web import language, matrix, playbooks, ticket_page
+from msp_web import language, matrix, playbooks, run_pictures, ticket_page
 from msp_web.access import actor, requires, scoped, visible
 from msp_web.ticket_page import newest
 from msp_web.unit import read_only, unit_of_work
@@ -298,6 +298,7 @@ def chosen_cell(session: Session, run: Run, host_id: int | None = None) -> dict[
         "step": step,
         "run": run,
         "doubts": doubts,
+        "pictures": run_pictures.of_host(session, host.id),
     }
 
 
