@@ -10,8 +10,10 @@ from sqlalchemy.orm import Session
 from msp.clock import utc_now
 from msp.desk import queue
 from msp.dispatch.models import WorkOrder
-from msp.flows import restores
+from msp.flows import credentials, restores
 from msp.remote.models import Run
+from msp.remote.rotations import STUCK, SecretRotation
+from msp.secret_store.age import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +53,11 @@ def of(
     )
 
 
-def lines(session: Session) -> list[str]:
-    """Return one sentence per thing that waits for somebody, most urgent first."""
+def lines(session: Session, policy: Policy | None = None) -> list[str]:
+    """Return one sentence per thing that waits for somebody, most urgent first. policy: how old secrets may become."""
     found = of(session)
+    old = credentials.attention(session, policy or Policy(), utc_now())
+    stuck = select(func.count()).select_from(SecretRotation).where(SecretRotation.state == STUCK)
     figures = (
         (found.tickets.breached, "{n} tickets are late: msp ticket list"),
         (found.tickets.breaching_soon, "{n} tickets fall due within the hour: msp ticket list"),
@@ -61,6 +65,8 @@ def lines(session: Session) -> list[str]:
         (found.runs_awaiting_approval, "{n} runs wait for an approval."),
         (found.visits_proposed, "{n} visits are proposed and not yet planned."),
         (found.unproven, "{n} backup plans are not proven: msp backup plan list"),
+        (session.scalar(stuck) or 0, "{n} rotations of secrets are stuck: msp vault rotations"),
+        (old, "{n} secrets are too old, or were seen: msp vault list --age"),
         (found.tickets.unassigned, "{n} open tickets have nobody."),
     )
     return [sentence.format(n=number) for number, sentence in figures if number]

@@ -1,5 +1,7 @@
 """Two clients with everything that a page can show, for tests and screenshots. Stored through the rooms' functions."""
 
+import base64
+import hashlib
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -7,7 +9,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from msp import db, events, evidence, vault
-from msp.assets import inventory
+from msp.assets import host_keys, inventory
 from msp.backup.models import BackupPlan, RestoreTest
 from msp.clock import utc_now
 from msp.contracts import act_states, entries, terms
@@ -17,9 +19,11 @@ from msp.dispatch.models import Appointment, Technician, WorkOrder
 from msp.flows import billing
 from msp.migrations import import_models
 from msp.people import users
+from msp.people.credential_grants import CredentialGrant
 from msp.people.models import Grant
 from msp.remote.consoles.models import ConsoleSession
-from msp.remote.models import Approval, Run, RunHost, StepResult
+from msp.remote.models import Approval, Run, RunHost, RunPicture, StepResult
+from msp.remote.rotations import SecretRotation
 from msp.settings import Settings
 
 PASSWORD = "correct horse battery"
@@ -28,8 +32,13 @@ STAFF = {
     "tech@provider.example": ["technician"],
     "dispatch@provider.example": ["dispatcher"],
     "manager@provider.example": ["account manager"],
+    "keeper@provider.example": ["credential keeper"],
 }
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 42 + "E="
+PICTURE = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+)  # one pixel
+OTHER_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "B" * 42 + "E="
 
 TERMS: dict[str, Any] = {
     "currency": "EUR",
@@ -164,6 +173,12 @@ def fill_client(session: Session, key: str, name: str) -> dict[str, int]:
     ):  # fmt: skip
         inventory.relate(session, items[source], how, items[target])
     host_key = inventory.pin(session, items["srv-fs1"], KEY, by="seed")
+    change = host_keys.propose(session, items["srv-fs1"], OTHER_KEY, reason="reinstalled on 3 May", by="seed")
+    kept = vault.Vault.from_file((db.current().path or Path()).with_name("vault.key"))
+    secret = kept.put(session, "root-password", f"planted-{key}-4711", by="seed", client_id=client.id)
+    secret.changed_at = now - timedelta(days=120)
+    items["srv-fs1"].secret_name, items["srv-fs1"].username = "root-password", "root"
+    kept.put(session, "spare", f"planted-{key}-4712", by="seed", client_id=client.id)
     person = None
     for email, roles in ((f"user@{key}.example", ["client user"]), (f"boss@{key}.example", ["client approver"])):
         person = users.add(
@@ -193,6 +208,16 @@ def fill_client(session: Session, key: str, name: str) -> dict[str, int]:
     step = StepResult(
         run_id=run.id, run_host_id=host.id, step=1, phase="do", name="df", outcome="ok", started_at=now, finished_at=now
     )
+    grant = CredentialGrant(
+        client_id=client.id, secret="vault:root-password", actor="tech@provider.example", ticket_id=ticket.id,
+        asset_id=items["srv-fs1"].id, reason="disk full", state="waiting", asked_at=now, lasts=timedelta(hours=1),
+        decision={"clause_id": "4.2", "approver": "client_approver"}, answer_by=now + timedelta(days=1),
+    )  # fmt: skip
+    rotation = SecretRotation(
+        client_id=client.id, secret="vault:root-password", kind="password", state="stuck", asked_by="seed",
+        asked_at=now, run_id=None, found="On some host neither value could be proven.",
+    )  # fmt: skip
+    session.add_all((grant, rotation))
     plan = BackupPlan(
         client_id=client.id, asset_id=items["srv-fs1"].id, name=f"{key} files nightly", engine="restic", case={},
         cron="0 3 * * *", time_zone="Europe/Berlin", proof_every=timedelta(days=7), created_at=now,
@@ -207,6 +232,11 @@ def fill_client(session: Session, key: str, name: str) -> dict[str, int]:
         plan_id=plan.id, started_at=now - timedelta(days=2), finished_at=now - timedelta(days=2), verdict="pass",
         highest_rung=5, rto=timedelta(minutes=12),
     )  # fmt: skip
+    shot = RunPicture(
+        run_id=run.id, run_host_id=host.id, step=1, phase="do", position=0, name="seen", png=PICTURE,
+        sha256=hashlib.sha256(PICTURE).hexdigest(), taken_at=now,
+    )  # fmt: skip
+    session.add(shot)
     technician = Technician(name={"alfa": "Anna", "bravo": "Boris"}[key], skills={"linux": 3})
     order = WorkOrder(
         client_id=client.id, site_id=site.id, ticket_id=ticket.id, summary="Replace disk 2",
@@ -237,9 +267,10 @@ def fill_client(session: Session, key: str, name: str) -> dict[str, int]:
         "client_id": client.id, "chain": client.id, "site_id": site.id, "contact_id": contact.id,
         "contract_id": contract.id, "version_id": versions[-1].id, "asset_id": items["srv-fs1"].id,
         "host_key_id": host_key.id, "user_id": person.id, "ticket_id": ticket.id, "run_id": run.id,
-        "run_host_id": host.id, "host_id": host.id, "approval_id": approval.id, "step_id": step.id, "plan_id": plan.id,
+        "run_host_id": host.id, "host_id": host.id, "approval_id": approval.id, "step_id": step.id, "picture_id": shot.id, "plan_id": plan.id,
         "test_id": test.id, "work_order_id": order.id, "appointment_id": visit.id, "visit_id": visit.id,
-        "console_id": console.id, "evidence_id": vaulted.id, "event_id": event.id, "block_id": block.id, **billed,
+        "console_id": console.id, "evidence_id": vaulted.id, "event_id": event.id, "block_id": block.id,
+        "credential_id": secret.id, "grant_id": grant.id, "rotation_id": rotation.id, "change_id": change.id, **billed,
     }  # fmt: skip
 
 

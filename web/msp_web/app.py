@@ -16,7 +16,8 @@ from msp_web.unit import read_only
 ROOMS = (
     "auth", "desk", "runs", "run_pictures", "consoles", "dispatch", "calendars", "parts", "backups", "proof_packs", "assets",
     "contracts", "contract_edit", "contract_clocks", "roster", "billing", "calculator", "reports", "portal",
-    "portal_tickets", "portal_contract", "portal_acts", "api", "admin", "evidence", "live", "health",
+    "portal_tickets", "portal_contract", "portal_acts", "credentials", "portal_credentials", "api", "admin", "evidence",
+    "live", "health",
 )  # fmt: skip
 
 
@@ -30,6 +31,7 @@ def navigation() -> list[tuple[str, str, str, str]]:
         ("roster.index", "bell", gettext("Duty roster"), "d"),
         ("backups.board", "shield-check", gettext("Proof board"), "p"),
         ("assets.index", "server", gettext("Configuration items"), "i"),
+        ("credentials.index", "key", gettext("Credentials"), "k"),
         ("contracts.index", "file-certificate", gettext("Contracts"), "c"),
         ("billing.index", "receipt", gettext("Billing"), "m"),
         ("reports.index", "chart-bar", gettext("Reports"), "o"),

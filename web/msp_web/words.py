@@ -172,6 +172,7 @@ WORDS: dict[str, dict[str, Any]] = {
         "technician": _("technician"),
         "dispatcher": _("dispatcher"),
         "account manager": _("account manager"),
+        "credential keeper": _("credential keeper"),
         "client user": _("client's user"),
         "client approver": _("client's approver"),
     },

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response
 
-from msp import db, evidence, vault
+from msp import db, evidence
 from msp.contracts.models import Client
 from msp.errors import Misconfigured, Refused
 from msp.people import users
@@ -161,16 +161,6 @@ def roles() -> str:
     """Explain what each role may do."""
     rights = sorted(set().union(*RIGHTS.values()) - {"*"})
     return render_template("admin/roles.html", roles=RIGHTS, rights=rights)
-
-
-@bp.get("/vault")
-@requires("admin.see")
-def secrets() -> str:
-    """List stored secrets with their age; never a value."""
-    with read_only() as session:
-        clients = {client.id: client.name for client in session.scalars(visible(select(Client), Client))}
-        rows = [row for row in vault.names(session) if actor().sees(row.client_id or None)]
-        return render_template("admin/vault.html", rows=rows, clients=clients)
 
 
 @bp.get("/settings")

@@ -11,21 +11,27 @@ from sqlalchemy import Select, or_, select, tuple_
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as Answer
 
-from msp.assets import inventory
+from msp.assets import host_keys, inventory
 from msp.assets.impact import KINDS, Hit
-from msp.assets.models import ConfigurationItem, HostKey, Relationship
+from msp.assets.models import ConfigurationItem, HostKey, HostKeyChange, Relationship
 from msp.clock import utc_now
 from msp.contracts.models import Client, Site
 from msp.desk.models import Ticket
-from msp.errors import Misconfigured
-from msp.flows import covering
+from msp.errors import Misconfigured, Refused
+from msp.evidence import Evidence
+from msp.flows import covering, keyring
+from msp.remote.consoles.models import ConsoleSession
+from msp.remote.models import Run, RunHost
+from msp.vault import VaultSecret
 from msp_web import words
-from msp_web.access import actor, requires, scoped, visible
+from msp_web import words_of_credentials as words_of_credentials
+from msp_web.access import actor, can, requires, scoped, visible
 from msp_web.unit import read_only, unit_of_work
 
 bp = Blueprint("assets", __name__, url_prefix="/assets")
 
 PAGE = 50
+LAST = 8  # runs and consoles that an item's page shows
 
 
 @dataclass
@@ -136,11 +142,48 @@ def show(asset_id: int) -> str:
             branches=tree_of(hits, items),
             hits=hits,
             keys=[(key, inventory.fingerprint(key.public_key)) for key in keys],
+            changes=[(one, inventory.fingerprint(one.public_key)) for one in host_keys.history(session, item.id)],
+            shown=shown_instead(session, item.id),
+            runs=runs_on(session, item.id),
+            sessions=sessions_on(session, item.id),
+            credential=credential_of(session, item),
             tickets=list(session.scalars(visible(tickets, Ticket))),
             others=[one for one in items.values() if one.id != item.id],
             relationships=list(KINDS),
             cover=covering.of(session, item, utc_now(), actor=actor().name),
         )
+
+
+def runs_on(session: Session, asset_id: int) -> list[tuple[RunHost, Run]]:
+    """Return how the last runs ended on an item, the newest first."""
+    query = select(RunHost, Run).join(Run, Run.id == RunHost.run_id).where(RunHost.asset_id == asset_id)
+    return [(row[0], row[1]) for row in session.execute(visible(query.order_by(Run.id.desc()).limit(LAST), Run))]
+
+
+def sessions_on(session: Session, asset_id: int) -> list[ConsoleSession]:
+    """Return the last consoles of an item, the newest first."""
+    query = select(ConsoleSession).where(ConsoleSession.asset_id == asset_id).order_by(ConsoleSession.id.desc())
+    return list(session.scalars(visible(query.limit(LAST), ConsoleSession)))
+
+
+def shown_instead(session: Session, asset_id: int) -> Evidence | None:
+    """Return the refusal of another key that the host showed, if it is newer than the pins."""
+    kinds = ("host_key.refused", "host_key.pinned")
+    query = select(Evidence).where(
+        Evidence.subject_kind == "asset", Evidence.subject_id == str(asset_id), Evidence.kind.in_(kinds)
+    )
+    newest = session.scalar(visible(query.order_by(Evidence.id.desc()).limit(1), Evidence))
+    return newest if newest is not None and newest.kind == "host_key.refused" else None
+
+
+def credential_of(session: Session, item: ConfigurationItem) -> VaultSecret | None:
+    """Return what the credential desk knows of the secret that opens an item."""
+    if not item.secret_name or item.credential_kind == "ca":
+        return None
+    try:
+        return keyring.known(session, item.client_id, item.secret_name)
+    except Misconfigured:  # its name names no secret; the page shows the name itself
+        return None
 
 
 def of_client(client_id: int) -> Select[ConfigurationItem]:
@@ -197,14 +240,48 @@ def add() -> Answer:
 
 
 @bp.post("/<int:asset_id>/host-key")
-@requires("asset.edit")
+@requires("host_key.propose")
 def pin(asset_id: int) -> Answer:
-    """Pin a host key; those pinned before are withdrawn."""
+    """Pin a first host key; in place of pinned ones it is only asked for, and a second person decides."""
+    form = request.form
     with unit_of_work() as session:
         item = scoped(session, ConfigurationItem, asset_id)
-        inventory.pin(session, item, request.form.get("public_key", "").strip(), by=actor().name)
+        key = form.get("public_key", "").strip()
+        if inventory.pinned(session, item.id):
+            host_keys.propose(session, item, key, reason=form.get("reason", ""), by=actor().name)
+            told = gettext("Asked for. The old pin stays in force until a second person approves.")
+        elif can("asset.edit", item.client_id):
+            inventory.pin(session, item, key, by=actor().name)
+            told = gettext("The host key is pinned.")
+        else:
+            raise Refused("Your role does not pin a first key.", advice="Ask an administrator.")
+    flash(told, "success")
+    return redirect(url_for("assets.show", asset_id=asset_id, _anchor="host-keys"))
+
+
+@bp.post("/<int:asset_id>/host-key/<int:change_id>/approve")
+@requires("host_key.approve")
+def approve_key(asset_id: int, change_id: int) -> Answer:
+    """Be the second person: put another host key in force."""
+    with unit_of_work() as session:
+        item = scoped(session, ConfigurationItem, asset_id)
+        host_keys.approve(session, item, change_id, by=actor().name)
     flash(gettext("The host key is pinned."), "success")
-    return redirect(url_for("assets.show", asset_id=asset_id))
+    return redirect(url_for("assets.show", asset_id=asset_id, _anchor="host-keys"))
+
+
+@bp.post("/<int:asset_id>/host-key/<int:change_id>/decline")
+@requires("host_key.propose")
+def decline_key(asset_id: int, change_id: int) -> Answer:
+    """Keep the old pin; who asked may take it back."""
+    with unit_of_work() as session:
+        item = scoped(session, ConfigurationItem, asset_id)
+        change = scoped(session, HostKeyChange, change_id)
+        if change.asked_by != actor().name and not can("host_key.approve", item.client_id):
+            raise Refused("Your role does not answer this.", advice="Ask somebody who approves host keys.")
+        host_keys.decline(session, item, change_id, by=actor().name, note=request.form.get("note", ""))
+    flash(gettext("Declined."), "success")
+    return redirect(url_for("assets.show", asset_id=asset_id, _anchor="host-keys"))
 
 
 @bp.post("/<int:asset_id>/relationship")

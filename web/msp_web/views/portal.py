@@ -22,7 +22,7 @@ from msp.contracts.terms import Terms
 from msp.desk import queue
 from msp.dispatch.models import Appointment, Technician, WorkOrder
 from msp.errors import Conflict, MspError, NotFound, Refused
-from msp.flows import approving, restores
+from msp.flows import approving, credential_grants, restores
 from msp.remote.models import Run
 from msp_web import approval_card, portal_words
 from msp_web.access import actor, current_actor, portal, scoped, visible
@@ -65,6 +65,7 @@ def shell() -> dict[str, Any]:
             ("portal.visits", "truck", gettext("Visits")),
             ("portal_contract.index", "file-certificate", gettext("Contract")),
             ("portal_acts.index", "file-invoice", gettext("Acts")),
+            ("portal_credentials.index", "key", gettext("Access")),
             ("portal_contract.evidence_list", "fingerprint", gettext("Evidence")),
         ]
         here = SECTIONS.get(request.endpoint or "", request.endpoint)
@@ -95,6 +96,7 @@ def home() -> str:
             solved=solved(session),
             plans=watched(session),
             cards=approval_card.waiting(session, actor(), now),
+            uses=credential_grants.waiting(session, actor()),
             visits=visits_of(session, coming=True)[:5],
             blocks=blocks_left(session),
         )
