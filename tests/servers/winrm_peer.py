@@ -22,7 +22,7 @@ import threading
 import time
 import uuid
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-from winrm_stand_in import PASSED_ON, Job, understood
+from winrm_stand_in import PASSED_ON, Answer, Job, understood
 
 NAMES = {
     "s": "http://www.w3.org/2003/05/soap-envelope",
@@ -192,6 +192,7 @@ class Peer:
         self.connections = 0
         self.receives = 0
         self.bindings_checked = 0
+        self.played: Callable[[str, dict[str, str]], Answer] | None = None
         self._lock = threading.Lock()
 
     @property
@@ -261,6 +262,7 @@ class Peer:
             raise Cut
         running = Running(line, shell.environment, self.folder)
         if running.awaited is not None:
+            running.awaited.played = self.played
             running.awaited.at_work = lambda: [one.line for one in self.at_work if one is not running]
         shell.commands[running.id] = running
         body = f"<rsp:CommandResponse><rsp:CommandId>{running.id}</rsp:CommandId></rsp:CommandResponse>"

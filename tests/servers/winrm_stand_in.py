@@ -1,9 +1,9 @@
 """What the WinRM peer does instead of cmd.exe and powershell.exe: it runs the script by /bin/sh.
 
-A batch file is run as it is, with the line ends of Unix. Of a PowerShell script the assignments at its beginning,
-which our quoting writes, are read by the rules of PowerShell (about_Quoting_Rules) and become variables of the
-environment; the rest is run by /bin/sh. `"${name}"` happens to mean the same in both languages. Playbook tests may
-name programs by which commands of Windows are played: a folder of scripts that comes first in PATH.
+Where a host is played, no script is run: what was written down beforehand is answered. Elsewhere a batch file is run
+as it is, with the line ends of Unix. Of a PowerShell script the assignments at its beginning, which our quoting
+writes, are read by the rules of PowerShell (about_Quoting_Rules) and become variables of the environment; the rest is
+run by /bin/sh. `"${name}"` happens to mean the same in both languages.
 """
 
 import base64
@@ -37,6 +37,15 @@ class Job:
     clixml: bool = False  # its standard error is to be wrapped
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What a script prints on a host that is played, and how it ends."""
+
+    status: int = 0
+    out: str = ""
+    err: str = ""
+
+
 @dataclass
 class Awaited:
     """A script that has yet to come on standard input."""
@@ -44,10 +53,13 @@ class Awaited:
     powershell: bool
     environment: dict[str, str]
     at_work: Callable[[], list[str]] = list  # command lines at work on this host
+    played: Callable[[str, dict[str, str]], Answer] | None = None  # takes a script and its variables
 
     def read(self, data: bytes, folder: Path) -> Job:
         """Return the process for what came."""
         script, stdin = (base64.b64decode(line) for line in data.split(b"\n")[:2])
+        if not self.powershell and self.played:
+            return _answering(self.played(script.decode().replace("\r\n", "\n"), {}), clixml=False)
         if not self.powershell:
             return Job(_file(script.replace(b"\r\n", b"\n"), folder), self.environment, stdin)
         text = script.decode().removesuffix(bootstrap.ENDING)
@@ -55,6 +67,8 @@ class Awaited:
             status = 0 if any(found[1] in line for line in self.at_work()) else 1
             return Job(["/bin/sh", "-c", f"exit {status}"])
         values, body = assigned(text, stdin.decode().split("\n"))
+        if self.played:
+            return _answering(self.played(body, values), clixml=True)
         return Job(_file(body.encode(), folder), self.environment | values, clixml=True)
 
 
@@ -81,6 +95,11 @@ def assigned(script: str, lines: list[str]) -> tuple[dict[str, str], str]:
         else:
             return values, script
         script = script[found.end() :]
+
+
+def _answering(answer: Answer, *, clixml: bool) -> Job:
+    script = 'printf %s "$0"; printf %s "$1" >&2; exit "$2"'
+    return Job(["/bin/sh", "-c", script, answer.out, answer.err, str(answer.status)], clixml=clixml)
 
 
 def _file(script: bytes, folder: Path) -> list[str]:
