@@ -195,6 +195,11 @@ class World:
         with self.database.read() as session:
             return session.get_one(Run, run_id)
 
+    def run_host(self, run_id: int, position: int = 0) -> RunHost:
+        with self.database.read() as session:
+            found = select(RunHost).where(RunHost.run_id == run_id, RunHost.position == position)
+            return session.scalars(found).one()
+
     def ends(self, run_id: int) -> dict[str, str | None]:
         """Return the outcome of each host of a run."""
         with self.database.read() as session:
