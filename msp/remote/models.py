@@ -36,6 +36,7 @@ class Run(Model):
     not_after: Mapped[datetime | None]
     max_fail: Mapped[int | None]  # how many hosts may fail; one more, and no further host is started
     parallel: Mapped[int] = mapped_column(default=50)  # hosts at work at once
+    lease_until: Mapped[datetime | None]  # of a run that a command drives itself: later than that, its process is dead
 
 
 class RunHost(Model):
@@ -55,6 +56,8 @@ class RunHost(Model):
     detail: Mapped[str] = mapped_column(default="")
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    asked_times: Mapped[int] = mapped_column(default=0)  # in vain, of a host that the run waits for
+    waits_until: Mapped[datetime | None]  # when the run gives up waiting for the host to answer
 
 
 class StepResult(Model):

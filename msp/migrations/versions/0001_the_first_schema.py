@@ -758,6 +758,7 @@ def upgrade() -> None:
         sa.Column("not_after", msp.db.UtcDateTime(), nullable=True),
         sa.Column("max_fail", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("parallel", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("lease_until", msp.db.UtcDateTime(), nullable=True),
         sa.ForeignKeyConstraint(["client_id"], ["client.id"], name=op.f("fk_run_client_id_client")),
         sa.ForeignKeyConstraint(
             ["contract_version_id"], ["contract_version.id"], name=op.f("fk_run_contract_version_id_contract_version")
@@ -874,6 +875,8 @@ def upgrade() -> None:
         sa.Column("detail", sa.Text(), nullable=False),
         sa.Column("started_at", msp.db.UtcDateTime(), nullable=True),
         sa.Column("finished_at", msp.db.UtcDateTime(), nullable=True),
+        sa.Column("asked_times", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("waits_until", msp.db.UtcDateTime(), nullable=True),
         sa.ForeignKeyConstraint(
             ["asset_id"], ["configuration_item.id"], name=op.f("fk_run_host_asset_id_configuration_item")
         ),
