@@ -35,8 +35,11 @@ def playbook() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON line for every fault.")
 @click.pass_context
 def check(ctx: click.Context, files: tuple[str, ...], as_json: bool) -> None:
-    """Check FILES and tell every fault as file:line:column: message. Exit 1 if there is one."""
-    from msp.remote import catalogue
+    """Check FILES and tell every fault as file:line:column: message. Exit 1 if there is one.
+
+    NAME.test.yml is checked as cases by which a playbook is tried.
+    """
+    from msp.remote import cases, catalogue
     from msp.remote.playbook import load
     from msp.remote.yaml_source import Fault, Faulty
 
@@ -46,11 +49,14 @@ def check(ctx: click.Context, files: tuple[str, ...], as_json: bool) -> None:
         path = Path(name)
         beside = path.parent
         try:
-            load(
-                path.read_bytes(),
-                known=lambda other, beside=beside: catalogue.is_known(other, own, beside),  # type: ignore[misc]
-                has_file=lambda other, beside=beside: (beside / other).is_file(),  # type: ignore[misc]
-            )
+            if path.name.endswith(catalogue.CASES):
+                cases.load(path.read_bytes())
+            else:
+                load(
+                    path.read_bytes(),
+                    known=lambda other, beside=beside: catalogue.is_known(other, own, beside),  # type: ignore[misc]
+                    has_file=lambda other, beside=beside: (beside / other).is_file(),  # type: ignore[misc]
+                )
             faults: list[Fault] = []
         except Faulty as error:
             faults = list(error.faults)
@@ -65,6 +71,36 @@ def check(ctx: click.Context, files: tuple[str, ...], as_json: bool) -> None:
             click.echo(f"{name}: ok")
         found += len(faults)
     ctx.exit(1 if found else 0)
+
+
+@playbook.command("test", epilog="Example: msp playbook test free-disk-space")
+@click.argument("names", nargs=-1)
+@click.option("--json", "as_json", is_flag=True, help="One JSON line for every case.")
+@click.pass_context
+def try_cases(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> None:
+    """Try playbooks by the cases beside them (NAME.test.yml). Exit 1 if one fails; without NAMES all that have some.
+
+    Cases on `local` really run on this machine, as you, each in a new folder below the temporary folder.
+    """
+    from msp.remote import cases, catalogue
+
+    own = console.settings().playbooks
+    paths = [catalogue.locate(name, own) for name in names]
+    if not names:
+        paths = [path for _, path in catalogue.files(own) if cases.beside(path).exists()]
+    failed = 0
+    for path in paths:
+        for tried in cases.try_all(path, own):
+            failed += bool(tried.faults)
+            if as_json:
+                console.print_json({"playbook": tried.playbook, "case": tried.case, "ok": tried.ok,
+                                    "faults": list(tried.faults), "left_out": tried.left_out})  # fmt: skip
+                continue
+            said = f"left out, {tried.left_out}" if tried.left_out else "ok" if tried.ok else "FAILED"
+            click.echo(f"{tried.playbook}: {tried.case}: {said}")
+            for fault in tried.faults:
+                click.echo(f"  {fault}")
+    ctx.exit(1 if failed else 0)
 
 
 @playbook.command("list", epilog="Example: msp playbook list --json")

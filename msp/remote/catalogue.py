@@ -1,6 +1,7 @@
 """Where playbooks are found: a path, your own folder (setting `playbooks`), and those shipped with the product."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from msp.errors import Misconfigured, NotFound
@@ -9,6 +10,7 @@ from msp.remote.playbook import load
 from msp.remote.yaml_source import Faulty
 
 SUFFIXES = (".yml", ".yaml")
+CASES = ".test.yml"  # NAME.test.yml holds the cases by which NAME.yml is tried
 
 
 def folders(own: str = "") -> list[Path]:
@@ -23,7 +25,7 @@ def files(own: str = "") -> Iterator[tuple[str, Path]]:
     seen: set[str] = set()
     for folder in folders(own):
         for path in sorted(path for suffix in SUFFIXES for path in folder.rglob(f"*{suffix}")):
-            if path.stem not in seen:
+            if path.stem not in seen and not path.name.endswith(CASES):
                 seen.add(path.stem)
                 yield path.stem, path
 
@@ -74,6 +76,19 @@ def parse(document: bytes | str, path: Path | None = None, own: str = "") -> Fou
         ) from error
     text = document if isinstance(document, str) else document.decode("utf-8")
     return Found(playbook, text, folder)
+
+
+def again(document: str, own: str = "") -> Found:
+    """Return a playbook from its text as a run keeps it, with the folder of the file that still says the same.
+
+    Files beside a playbook that has changed since are not taken: a step that needs one ends as failed.
+    Raises Misconfigured with every fault and its line.
+    """
+    found = parse(document, own=own)
+    if "source:" not in document and "image:" not in document:
+        return found
+    written = document.encode("utf-8")
+    return replace(found, folder=next((path.parent for _, path in files(own) if path.read_bytes() == written), None))
 
 
 def is_known(name: str, own: str = "", beside: Path | None = None) -> bool:

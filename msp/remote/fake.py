@@ -12,7 +12,7 @@ from datetime import timedelta
 from msp.remote.outcome import Outcome, of_exit
 from msp.remote.output import Captured, Collector
 from msp.remote.target import Target
-from msp.remote.transport import CannotOpen, NotAdmitted, Output
+from msp.remote.transport import CannotOpen, NotAdmitted, Output, Work
 
 FAULTS = ("refuse", "silent", "reject", "change_key", "hang", "drop")
 
@@ -64,6 +64,10 @@ class FakeHost:
             detail = "The command did not end in time; it was told to stop, and may live on."
             return Output(Outcome("timeout", detail=detail), out, err)
         return Output(of_exit(None if answer.signal else answer.status, answer.signal), out, err)
+
+    async def perform(self, work: Work, *, timeout: timedelta) -> Output:
+        """Answer an act that is no script, by what may be shown of it; see Performer."""
+        return await self.run(work.text, timeout=timeout)
 
 
 class FakeTransport:

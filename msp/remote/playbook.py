@@ -65,6 +65,9 @@ class Playbook(Part):
     )
     serial: int | None = Field(default=None, ge=1, description="Hosts at once, and the first failure stops the rest.")
     parallel: int | None = Field(default=None, ge=1, le=5000, description="Hosts at once.")
+    offline: Literal["fail", "wait"] = Field(
+        default="fail", description="wait: a host that does not answer is tried again until a visit must be planned."
+    )
     steps: tuple[Step, ...] = Field(min_length=1)
     handlers: tuple[Step, ...] = Field(default=(), description="Steps run once at the end, when a step notifies them.")
 
@@ -106,7 +109,7 @@ def load(
     try:
         playbook = Playbook.model_validate(source.value)
     except ValidationError as error:
-        raise Faulty(list(_explained(error, source))) from error
+        raise Faulty(list(explained(error, source))) from error
     faults = list(_Meaning(playbook, source, known).faults())
     faults += [source.fault(path, message) for path, message in screens.faults(playbook, has_file)]
     if faults:
@@ -125,7 +128,7 @@ def _known_keys() -> frozenset[str]:
     return frozenset(field.alias or name for name, field in fields) | frozenset(Parameter.model_fields)
 
 
-def _explained(error: ValidationError, source: Source) -> Iterator[Fault]:
+def explained(error: ValidationError, source: Source) -> Iterator[Fault]:
     """Turn pydantic's findings into sentences at the place where they stand."""
     from difflib import get_close_matches
 
