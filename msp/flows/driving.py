@@ -141,7 +141,7 @@ def read(
     rows = [(host, item) for host, item in session.execute(query)]
     shut = keyring.for_run(session, run, rows, utc_now())
     rows = [(host, item) for host, item in rows if host.id not in shut]
-    found = catalogue.parse(run.document, own=settings.playbooks)
+    found = catalogue.again(run.document, settings.playbooks)
     ready = plan.build(found, run.parameters, secret=secret, include=catalogue.includer(settings.playbooks))
     values = keyring.values_in_use(session, run)
     certificates = RunCertificates(

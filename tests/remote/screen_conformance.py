@@ -227,7 +227,7 @@ class ScreenConformance:
     async def test_connection_lost_while_looking_is_not_in_doubt(self, place: ScreenPlace) -> None:
         with Relay(place.target.port) as relay:
             there = replace(place, target=replace(place.target, port=relay.port))
-            asyncio.get_running_loop().call_later(2, relay.cut)
+            asyncio.get_running_loop().call_later(1.2, relay.cut)
             output = await perform(there, acts({"expect_text": {"text": "never comes", "within": "20s"}}))
         assert str(output.outcome) == "unreachable(connect)"
         assert "nothing had been typed" in output.outcome.detail

@@ -59,6 +59,19 @@ def tigervnc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[vnc.Screen]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def x11vnc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[vnc.Screen]:
+    with vnc.x11vnc(tmp_path_factory.mktemp("x11vnc")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def hop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    with sshd.running(tmp_path_factory.mktemp("sshd")) as server:
+        credential = Credential(server.user, key_file=server.key_file)
+        yield Target("bastion", "127.0.0.1", server.port, credential, (server.host_key,))
+
+
 @pytest.mark.skipif(bool(vnc.missing(vnc.READER)), reason=vnc.missing(vnc.READER))
 class TestTigerVnc(ScreenConformance):
     @pytest.fixture
@@ -68,11 +81,6 @@ class TestTigerVnc(ScreenConformance):
 
 @pytest.mark.skipif(bool(vnc.missing(vnc.READER, vnc.X11VNC)), reason=vnc.missing(vnc.READER, vnc.X11VNC))
 class TestX11Vnc(ScreenConformance):
-    @pytest.fixture(scope="class")
-    def x11vnc(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[vnc.Screen]:
-        with vnc.x11vnc(tmp_path_factory.mktemp("x11vnc")) as server:
-            yield server
-
     @pytest.fixture
     def place(self, x11vnc: vnc.Screen, tmp_path: Path, silent: int) -> ScreenPlace:
         return place_of(x11vnc, tmp_path, silent)
@@ -131,12 +139,6 @@ class TestServersThatWillNotDo:
 
 @pytest.mark.skipif(bool(sshd.missing()), reason=sshd.missing())
 class TestThroughSsh:
-    @pytest.fixture(scope="class")
-    def hop(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-        with sshd.running(tmp_path_factory.mktemp("sshd")) as server:
-            credential = Credential(server.user, key_file=server.key_file)
-            yield Target("bastion", "127.0.0.1", server.port, credential, (server.host_key,))
-
     async def test_screen_is_reached_through_a_forwarded_connection(self, tigervnc: vnc.Screen, hop: Target) -> None:
         transport, target = VncTransport(), replace(target_of(tigervnc), via=(hop,))
         for _ in range(2):  # the second one over the warm connection

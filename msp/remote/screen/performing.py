@@ -18,6 +18,7 @@ from msp.remote.screen.match import Blank, Template
 from msp.remote.screen.picture import Veil, png
 
 POLL: Final = 0.2  # seconds between two looks
+NOTICE: Final = 0.25  # seconds after which the end of the connection is noticed in a pause
 QUIET: Final = 0.3  # seconds without a change after which a screen has settled
 SETTLE: Final = 2.0  # seconds it is given for that
 RARE: Final = 0.05  # seconds after a key that no keyboard there has: it is laid out anew for each such letter
@@ -104,7 +105,12 @@ class Performing:
         self.pictures.append(Shot(name, png(shown), datetime.now(UTC)))
 
     async def _pause(self, seconds: float) -> None:
-        await deferLater(reactor, seconds, lambda: None)
+        """Let time pass; raises client.Gone as soon as the connection has ended."""
+        end = monotonic() + seconds
+        while (left := end - monotonic()) > 0:
+            await deferLater(reactor, min(left, NOTICE), lambda: None)
+            if self._client.gone:
+                raise self._client.gone
 
     def _sends(self) -> None:
         """Tell that keys or clicks go out from here on."""
