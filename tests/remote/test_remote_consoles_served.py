@@ -86,7 +86,7 @@ async def opened(
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sshd.Sshd]:
-    with sshd.running(tmp_path_factory.mktemp("console-sshd")) as server:
+    with sshd.running(tmp_path_factory.mktemp("console-sshd"), options="ForceCommand /bin/sh") as server:
         yield server
 
 

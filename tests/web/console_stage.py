@@ -1,4 +1,4 @@
-"""A served installation whose machines really are there: sshd for terminals, VNC for screens, the contract that admits."""
+"""A served installation whose machines are really there: sshd for terminals, VNC for screens, and a contract."""
 
 import http.client
 import json
@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,11 @@ from msp.settings import load
 from msp_web.server import run
 run(load(Path(sys.argv[1])), lambda url: print(url, flush=True))
 """
+SERVE_CONSOLES = (
+    SERVE.replace("flush=True))", "flush=True), consoles_only=True)")
+    .replace("load(Path(sys.argv[1]))", "replace(load(Path(sys.argv[1])), port=0)")
+    .replace("import sys", "import sys\nfrom dataclasses import replace")
+)
 
 
 @dataclass
@@ -54,6 +59,7 @@ class Stage:
     settings: Settings
     ids: dict[str, int]
     port: int = 0
+    process: "subprocess.Popen[str]" = field(init=False)
 
     @property
     def base(self) -> str:
@@ -74,7 +80,7 @@ class Stage:
                 ContractVersion(
                     contract_id=contract.id,
                     number=latest.number + 1,
-                    effective_at=max(utc_now() - timedelta(seconds=1), latest.effective_at + timedelta(seconds=1)),
+                    effective_at=max(utc_now(), latest.effective_at + timedelta(microseconds=1)),
                     terms=document,
                     digest=terms.digest(document),
                     created_by="test",
@@ -100,9 +106,7 @@ def prepare(folder: Path, **changes: Any) -> Stage:
     settings = seed.prepare(folder, rate_limit="1000 per minute", **changes)
     with db.begin() as session:
         ids = seed.fill(session)["alfa"]
-        seed.users.add(
-            session, email=BRAVO, name="Bravo only", password=seed.PASSWORD, roles=["technician"], by="test"
-        )
+        seed.users.add(session, email=BRAVO, name="Bravo only", password=seed.PASSWORD, roles=["technician"], by="test")
         session.flush()
         foreign = session.scalars(select(User).where(User.email == BRAVO)).one()
         bravo = session.scalars(select(Client).where(Client.key == "bravo")).one()
@@ -152,6 +156,7 @@ def served(stage: Stage) -> Iterator[Stage]:
     command = [sys.executable, "-c", SERVE, str(written)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as process:
         assert process.stdout is not None
+        stage.process = process
         try:
             assert process.stdout.readline().startswith("http")
             yield stage

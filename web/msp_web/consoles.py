@@ -8,6 +8,7 @@ import asyncio
 import io
 import json
 import logging
+import re
 import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -37,12 +38,14 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 
+ADDRESS = re.compile(r"/consoles/[0-9]{1,15}/socket")
 LOOK = 0.5  # seconds between two looks at the records, while a console is open
 ASK_AGAIN = 5.0  # seconds between two questions to the contract
 SEEN = 10.0  # seconds between two notes that we are alive
 ATTEMPTS, PER = 30, 60.0  # connections that one address may ask for, and in how many seconds
 OPEN_PER_PERSON = 8
 GATE_HEADERS = frozenset({b"host", b"cookie", b"user-agent", b"accept-language"})  # what the gate hears of a request
+LAST_WORDS = 5.0  # seconds that a stopping server gives its consoles
 ENDED = 4000  # close code: the message before it says why (RFC 6455, 7.4.2: for private use)
 
 
@@ -121,6 +124,7 @@ class Consoles:
         self._pool = ThreadPoolExecutor(4, "consoles")
         self._rate = Rate(ATTEMPTS, PER)
         self._watcher: asyncio.Task[None] | None = None
+        self._serving: set[asyncio.Task[None]] = set()
         self.stopping = False
 
     def stop(self) -> None:
@@ -129,11 +133,18 @@ class Consoles:
         for live in self._live.values():
             _settle(live, End("stopped", "The server was stopped."))
 
+    async def ended(self) -> None:
+        """Wait until every console has told its browser and the records that it is over; not for ever."""
+        if self._serving:
+            await asyncio.wait(self._serving, timeout=LAST_WORDS)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one WebSocket from its first request to its end."""
         await receive()  # websocket.connect
         headers = {name.decode("latin1"): value.decode("latin1") for name, value in scope["headers"]}
-        if not same_origin(headers, self._settings):
+        if not ADDRESS.fullmatch(scope["path"]):
+            await _deny(receive, send, 404, b"There is no such socket.\n")
+        elif not same_origin(headers, self._settings):
             await _deny(receive, send, 403, b"This page is not ours.\n")
         elif not self._rate.admits(str((scope.get("client") or ("?",))[0]), time.monotonic()):
             await _deny(receive, send, 429, b"Too many consoles were asked for.\n")
@@ -147,7 +158,12 @@ class Consoles:
             subprotocol = "binary" if "binary" in scope.get("subprotocols", ()) else None
             await send({"type": "websocket.accept", "subprotocol": subprotocol})
             claim = json.loads(body)
-            await self._serve(int(claim["console"]), int(claim["user"]), Socket(receive, send), send)
+            task = asyncio.create_task(
+                self._serve(int(claim["console"]), int(claim["user"]), Socket(receive, send), send)
+            )
+            self._serving.add(task)
+            task.add_done_callback(self._serving.discard)
+            await asyncio.shield(task)  # a server in a hurry ends us; the recording is closed all the same
 
     async def _run(self, work: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: work(*arguments))

@@ -200,6 +200,11 @@ class Server(uvicorn.Server):
     """Ends open streams and consoles first, so that a stop waits for pages only."""
 
     stops: tuple[Callable[[], None], ...] = ()
+    last: Callable[[], Awaitable[None]]  # what has the last word before lines are cut
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self.last()
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         for stop in self.stops:
@@ -262,6 +267,7 @@ def run(settings: Settings, on_ready: Callable[[str], None], *, consoles_only: b
         ws_per_message_deflate=False,  # what a console shows is small, or a picture that is compressed already
     )
     server = Server(config)
+    server.last = web.consoles.ended
     server.stops = (web.consoles.stop, *([web.news.stop] if isinstance(web, Web) else []))
     host, port = listening.getsockname()[:2]
     on_ready(f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/")
