@@ -39,7 +39,11 @@ lock:  ## write the locked dependencies anew from pyproject.toml
 	uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
 		pyproject.toml --group build -o requirements/base.txt
 	uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
-		pyproject.toml --all-extras --group build --group dev -c requirements/base.txt -o requirements/dev.txt
+		pyproject.toml --extra postgres --extra fast --extra routing --extra network --extra openbao \
+		--group build --group dev -c requirements/base.txt -o requirements/dev.txt
+	uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
+		pyproject.toml --extra kerberos -c requirements/dev.txt \
+		$$(sed -n 's/^\([a-z0-9-]*\)==.*/--no-emit-package \1/p' requirements/dev.txt) -o requirements/kerberos.txt
 
 clean:  ## remove the environment and everything built
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .coverage* htmlcov

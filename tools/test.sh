@@ -21,6 +21,9 @@ if ((${#missing[@]})); then
 		echo "Their suites are skipped. To run them: sudo apt-get install ${missing[*]}" >&2
 	fi
 fi
+if command -v krb5-config >/dev/null && command -v cc >/dev/null; then # compiled, so not part of the environment
+	python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/kerberos.txt
+fi
 [ "$(id -u)" = 0 ] && export MSP_TEST_ALL_SERVERS=1 # a missing program is a failure now, not a skip
 
 section "Style, types, import contracts"
