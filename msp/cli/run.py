@@ -46,6 +46,7 @@ Example:
     "--spool", type=click.Path(), metavar="FOLDER", help="Keep output longer than 128 KB whole, in files there."
 )
 @click.option("--spool-mb", type=click.IntRange(1), default=1024, show_default=True, help="What --spool may fill.")
+@click.option("--pictures", type=click.Path(), metavar="FOLDER", help="Keep pictures of screens as files there.")
 @click.option("--dry-run", is_flag=True, help="Probe and show what would be done; change nothing.")
 def run(
     playbook: str,
@@ -64,6 +65,7 @@ def run(
     break_glass: str | None,
     spool: str | None,
     spool_mb: int,
+    pictures: str | None,
     dry_run: bool,
 ) -> None:
     """Run PLAYBOOK (a file, or the name of one shipped) on hosts and wait for every one of them."""
@@ -95,6 +97,10 @@ def run(
         if as_json
         else run_output.people(len(targets), dry_run=dry_run, output=output)
     )
+    if pictures is not None:
+        from msp.cli import run_pictures
+
+        listener = run_pictures.keeping(run_pictures.folder_for(pictures), listener)
     redactor, kept = Redactor(), None
     if spool is not None:
         kept = Spool(Path(spool), spool_mb * MEGABYTE, redactor)

@@ -46,6 +46,10 @@ def step_line(record: StepRecord, *, rendered: bool = False) -> dict[str, Any]:
     for stream, captured in (("stdout", out), ("stderr", err)):
         if captured.kept is not None:
             line[f"{stream}_file"], line[f"{stream}_file_whole"] = captured.kept.file, not captured.kept.why
+    if record.pictures:
+        from msp.remote.pictures import proof
+
+        line["pictures"] = [proof(shot) for shot in record.pictures]
     return line | ({"rendered": record.rendered} if rendered else {})
 
 
