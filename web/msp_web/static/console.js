@@ -30,7 +30,7 @@ function finish(why, detail) {
   over.querySelector("[data-why]").textContent = why;
   over.querySelector("[data-detail]").textContent = detail ?? "";
   over.hidden = false;
-  over.querySelector("a").focus();
+  over.focus(); // not its button: somebody may still be typing
   document.title = `${why} ${document.title}`;
 }
 
@@ -77,7 +77,7 @@ async function terminal() {
   new ResizeObserver(() => fit.fit()).observe(body);
   view.attachCustomKeyEventHandler((event) => !escape(event));
   root.querySelector("[data-keyboard]").addEventListener("click", () => view.focus());
-  window.consoleView = view;
+  Object.assign(window, { consoleView: view, consoleLine: line });
 }
 
 async function screen() {
@@ -92,7 +92,7 @@ async function screen() {
   root.querySelector("[data-cad]")?.addEventListener("click", () => { view.sendCtrlAltDel(); view.focus(); });
   root.querySelector("[data-keyboard]").addEventListener("click", () => view.focus());
   document.addEventListener("keydown", (event) => { if (escape(event)) { event.stopImmediatePropagation(); event.preventDefault(); view.blur(); } }, true);
-  window.consoleView = view;
+  Object.assign(window, { consoleView: view, consoleLine: line });
 }
 
 // The viewer of screens wants a socket that carries its protocol alone; our own messages are text, and taken out here.
