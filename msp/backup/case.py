@@ -23,6 +23,7 @@ LOCATED_BY = {
     "pg_basebackup": ("file",),
     "mariadb_dump": ("file",),
     "mariabackup": ("file",),
+    "bacula": ("repo",),
     "qcow2": ("file",),
     "tree": ("repo", "file"),
 }
@@ -95,6 +96,19 @@ class Expect:
 
 
 @dataclass(frozen=True, slots=True)
+class BaculaJob:
+    """Which backup of a Bacula director; names are those of its resources. None: whichever there is."""
+
+    client: str = ""
+    job: str | None = None
+    fileset: str | None = None
+    jobid: int | None = None  # None: the newest
+    restore_client: str | None = None  # a file daemon of this machine, where the client itself is another one
+    restore_job: str | None = None
+    verify_job: str | None = None  # run on rung 1
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """One restore test. `now` is the reference instant of every age."""
 
@@ -109,6 +123,7 @@ class Case:
     format: str | None = None
     sha256: str | None = None
     rungs: frozenset[int] = frozenset(range(1, 7))
+    bacula: BaculaJob | None = None
 
     @property
     def location(self) -> str:
@@ -226,6 +241,13 @@ def _system(value: Any, where: str) -> str:
     return name if name in ("windows", "linux", "macos") else _fail(where, f"{name!r} is not windows, linux or macos")
 
 
+def _bacula(given: dict[str, Any]) -> BaculaJob | None:
+    texts = {name: _text(given[name], name) for name in _BACULA if name in given and name != "jobid"}
+    number = _whole(given["jobid"], "jobid", least=1) if "jobid" in given else None
+    return BaculaJob(jobid=number, **texts) if texts or number else None
+
+
+_BACULA = tuple(item.name for item in fields(BaculaJob))
 _EXPECT: dict[str, Callable[[Any, str], Any]] = {
     "host": _text,
     "rpo_s": _number,
@@ -257,7 +279,7 @@ def parse(document: Any, *, now: datetime, where: str = "the case") -> Case:
 
     now: the reference instant when the document names none.
     """
-    known = ("case", "engine", "now", "secret", "repo", "file", "root", "format", "sha256", "rungs", "expect")
+    known = ("case", "engine", "now", "secret", "repo", "file", "root", "format", "sha256", "rungs", "expect", *_BACULA)
     given = _object(document, where, known)
     engine = _text(given.get("engine"), "engine")
     engine = ALIASES.get(engine, engine)
@@ -288,6 +310,7 @@ def parse(document: Any, *, now: datetime, where: str = "the case") -> Case:
         format=_text(given["format"], "format").lower() if "format" in given else None,
         sha256=sha256,
         rungs=rungs,
+        bacula=_bacula(given),
     )
 
 

@@ -23,6 +23,10 @@ class EngineConformance:
     def tree(self, tmp_path: Path) -> Path:
         return source(tmp_path)
 
+    def place(self, document: Document) -> Path:
+        """Where the backup's data lie, which nobody may change."""
+        return Path(document.get("repo") or document["file"])
+
     def restored(self, document: Document, work: Path) -> dict[bytes, tuple[str, str | None]]:
         """Restore through the engine's own methods; return path -> (type, checksum)."""
         case = parse(document, now=datetime.now(UTC))
@@ -56,7 +60,7 @@ class EngineConformance:
         assert sum(sizes) == pytest.approx(sum(entry.size or 0 for entry in files), rel=0.01)
 
     def test_the_repository_is_never_changed(self, document: Document, tmp_path: Path) -> None:
-        place = Path(document.get("repo") or document["file"])
+        place = self.place(document)
         before = fingerprint(place)
         assert verify(parse(document, now=datetime.now(UTC)), base=tmp_path / "scratch").verdict == "pass"
         assert fingerprint(place) == before
@@ -71,7 +75,7 @@ class EngineConformance:
         assert (result.verdict, result.reasons) == ("error", ["quota"])
 
     def test_a_backup_that_is_gone_is_never_an_empty_success(self, document: Document, tmp_path: Path) -> None:
-        place = Path(document.get("repo") or document["file"])
+        place = self.place(document)
         shutil.rmtree(place) if place.is_dir() else place.unlink()
         result = verify(parse(document, now=datetime.now(UTC)), base=tmp_path / "scratch")
         assert (result.verdict, result.reasons) == ("fail", ["missing"])

@@ -9,6 +9,7 @@ from msp.backup.assertions.mariadb import Server
 
 needed = [
     pytest.mark.server,
+    pytest.mark.xdist_group("mariadb"),  # one worker makes the backups that its tests share
     pytest.mark.skipif(shutil.which("mariadbd", path="/usr/sbin:/usr/bin") is None, reason="MariaDB is not installed"),
 ]
 

@@ -9,6 +9,7 @@ from msp.backup.assertions.postgres import Cluster
 
 needed = [
     pytest.mark.server,
+    pytest.mark.xdist_group("postgres"),  # one worker makes the backups that its tests share
     pytest.mark.skipif(
         not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")) and shutil.which("initdb") is None,
         reason="PostgreSQL is not installed",

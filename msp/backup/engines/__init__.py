@@ -17,6 +17,7 @@ OWN = {
     "pg_basebackup": "msp.backup.engines.basebackup:BaseBackupEngine",
     "mariadb_dump": "msp.backup.engines.mariadb:MariadbDumpEngine",
     "mariabackup": "msp.backup.engines.mariabackup:MariabackupEngine",
+    "bacula": "msp.backup.engines.bacula:BaculaEngine",
     "qcow2": "msp.backup.engines.disk:DiskEngine",
 }
 
