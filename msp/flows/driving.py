@@ -17,8 +17,8 @@ from msp.contracts.clauses import ALLOW, ASK, BreakGlass
 from msp.desk import tickets
 from msp.engine import crashpoints, perform, queues
 from msp.engine.models import Job
-from msp.errors import Conflict, NotFound
-from msp.flows import after_run, approving, deciding, keyring, reaching, runs
+from msp.errors import Conflict, MspError, NotFound, Refused
+from msp.flows import after_run, approving, deciding, keyring, offline, reaching, runs
 from msp.flows.reaching import target_of as target_of
 from msp.redact import Redactor
 from msp.remote import catalogue, plan
@@ -73,6 +73,7 @@ def drive(settings: Settings, run_id: int, shard: int, segment: str | None = Non
             raise queues.HandBack
     crashpoints.at("run.driven")
     with db.begin() as session:
+        offline.wait(session, run_id, shard, utc_now())
         after_run.finish(session, run_id, now=utc_now())
     crashpoints.at("run.finished")
 
@@ -86,13 +87,15 @@ def begin(session: Session, run_id: int, shard: int, segment: str | None = None)
     if run is None or run.state not in ("queued", "running", "cancelling") or _late(session, run, shard, segment):
         return None
     if run.state == "cancelling":  # its worker died before it could stop
-        _end_rest(session, run, "cancelled", "Cancelled by a person.", shard=shard)
+        after_run.end_rest(session, run, "cancelled", "Cancelled by a person.", utc_now(), shard=shard)
         return run.state
     if run.state == "queued":
         run.state, run.started_at = "running", run.started_at or utc_now()
         events.record(session, f"run:{run.id}", "run.changed", client_id=run.client_id, data={"state": run.state})
     if approving.altered(session, run, run.approval_digest):
-        _end_rest(session, run, "refused", "The run is not what the contract was asked for.", shard=shard)
+        after_run.end_rest(
+            session, run, "refused", "The run is not what the contract was asked for.", utc_now(), shard=shard
+        )
         return "refused"
     return run.state
 
@@ -104,15 +107,6 @@ def _late(session: Session, run: Run, shard: int, segment: str | None) -> bool:
     jobs = select(Job.id).where(Job.id.startswith(runs.job_id(run.id, shard, ""))).order_by(Job.created_at.desc())
     newest = session.scalar(jobs.limit(1))
     return newest is not None and newest != runs.job_id(run.id, shard, segment)
-
-
-def _end_rest(session: Session, run: Run, outcome: str, detail: str, *, shard: int | None = None) -> None:
-    """End the hosts that have no end yet (of one shard): with `outcome` those begun, else as not started."""
-    query = select(RunHost).where(RunHost.run_id == run.id, RunHost.outcome.is_(None))
-    for host in session.scalars(query if shard is None else query.where(RunHost.shard == shard)):
-        begun = host.started_at is not None or outcome == "refused"
-        host.state, host.outcome, host.detail = "finished", outcome if begun else "not_started", detail
-        host.finished_at = utc_now()
 
 
 def read(
@@ -152,16 +146,22 @@ def read(
         longest_step=reaching.longest_step(ready),
         force_command=reaching.only_command(ready, dry_run=run.dry_run),
     )
+    targets: dict[int, Target] = {}  # by position
+    for host, item in rows:
+        try:
+            targets[host.position] = target_of(
+                session, keys, item, which=values.get(item.id, CURRENT), certificates=certificates
+            )
+        except MspError as error:  # one host's secret that does not open keeps no other host waiting
+            kind = "not_started" if error.retry else "refused" if isinstance(error, Refused) else "auth_failed"
+            host.state, host.outcome, host.detail, host.finished_at = "finished", kind, error.what, utc_now()
     return Work(
         run_id=run.id,
         client_id=run.client_id,
         actor=run.actor,
         plan=ready,
-        targets=tuple(
-            target_of(session, keys, item, which=values.get(item.id, CURRENT), certificates=certificates)
-            for _, item in rows
-        ),
-        positions=tuple(host.position for host, _ in rows),
+        targets=tuple(targets.values()),
+        positions=tuple(targets),
         parallel=run.parallel,
         max_fail=run.max_fail,
         dry_run=run.dry_run,
@@ -264,7 +264,7 @@ def gave_up(session: Session, payload: dict[str, Any], what: str) -> None:
     if _late(session, run, int(payload["shard"]), payload.get("segment", "1")):
         return
     now = utc_now()
-    _end_rest(session, run, "lost", what)
+    after_run.end_rest(session, run, "lost", what, utc_now())
     hosts = list(session.scalars(select(RunHost).where(RunHost.run_id == run.id).order_by(RunHost.position)))
     run.state = "running"
     after_run.settle(session, run, hosts, now)
@@ -280,7 +280,7 @@ def cancel(session: Session, run_id: int, *, by: str) -> Run:
         raise NotFound(f"There is no run {run_id}.", advice="Look it up in the list.")
     if run.state in ("awaiting_approval", "queued"):
         run.state, run.finished_at = "cancelled", utc_now()
-        _end_rest(session, run, "cancelled", "Cancelled by a person.")
+        after_run.end_rest(session, run, "cancelled", "Cancelled by a person.", utc_now())
         if run.ticket_id is not None:
             ticket, text = tickets.get(session, run.ticket_id, lock=True), f"{run.playbook}: cancelled by {by}."
             data = {"run": run.id, "state": run.state}

@@ -73,8 +73,8 @@ def _follow(session: Session, run: Run, hosts: list[RunHost], proof: evidence.Ev
     if run.state == "succeeded" and ticket.is_open and _heals(run, ticket.symptom):
         said = f"{run.playbook} has mended it, and its check proves it."
         tickets.move(session, ticket.id, "resolved", by="worker", text=said, now=now)
-    elif run.state == "failed":
-        visits.propose_for_run(session, run, reason=_reason(run, hosts), now=now)
+    elif run.state == "failed" and (reason := _reason(run, hosts)):
+        visits.propose_for_run(session, run, reason=reason, now=now)
 
 
 def _heals(run: Run, symptom: str | None) -> bool:
@@ -86,9 +86,10 @@ def _heals(run: Run, symptom: str | None) -> bool:
     )
 
 
-def _reason(run: Run, hosts: list[RunHost]) -> str:
-    worst = next(host for host in hosts if host.outcome not in ("ok", "skipped", "refused"))
-    return f"{run.playbook} could not mend {worst.name} remotely: {worst.detail or worst.outcome}"
+def _reason(run: Run, hosts: list[RunHost]) -> str | None:
+    """Return why somebody should go there; None where hosts were only refused: going there would not change that."""
+    worst = next((host for host in hosts if host.outcome not in ("ok", "skipped", "refused")), None)
+    return f"{run.playbook} could not mend {worst.name} remotely: {worst.detail or worst.outcome}" if worst else None
 
 
 def _bill(session: Session, run: Run, hosts: list[RunHost], proof: evidence.Evidence, now: datetime) -> None:

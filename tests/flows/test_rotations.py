@@ -6,13 +6,14 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import bao
 import pytest
 import sshd
 from sqlalchemy import select
-from world import ANNA, World
+from world import ANNA, Doorbell, World
 
 from msp import evidence
 from msp.assets import inventory
@@ -26,6 +27,8 @@ from msp.flows import approving, proving, rotating
 from msp.people.access import Actor
 from msp.remote.models import Run
 from msp.remote.rotations import ENDED, OPEN, RotationHost, SecretRotation
+from msp.secret_store import openbao
+from msp.secret_store import reference as references
 from msp.vault import NEXT, PREVIOUS, Vault, row_of, version_of
 
 pytestmark = [
@@ -319,3 +322,74 @@ def test_a_password_that_a_second_host_did_not_take_is_put_back_on_the_first(wor
     finally:
         for user in users:
             subprocess.run(["userdel", user], check=False, capture_output=True)
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_a_key_kept_in_openbao_is_replaced_there(fleet: Fleet, tmp_path: Path, told: bool) -> None:
+    """`told`: the store had put the new key in force already when we died before writing that down."""
+    if bao.missing():
+        pytest.skip(bao.missing())
+    with bao.running(tmp_path / "bao") as server:
+        token = tmp_path / "token"
+        token.touch(mode=0o600)
+        token.write_text(server.token("msp"))
+        fleet.world.settings = replace(
+            fleet.world.settings,
+            bao_address=server.address,
+            bao_ca_file=str(server.ca_file),
+            bao_token_file=str(token),
+        )
+        old, reference = fleet.value(), "bao:kv/alfa/fleet#key"
+        server.ask("POST", "kv/data/alfa/fleet", {"data": {"key": old, "note": "stays"}})
+        with fleet.world.database.begin() as session:
+            for name in ("one", "two"):
+                session.get_one(ConfigurationItem, fleet.world.asset(name)).secret_name = reference
+        echo = 'name: echo\nversion: "1"\naction_class: access\nsteps:\n  - do: id\n    changes: false\n'
+        book = fleet.world.playbook(echo, "echo")
+        run = fleet.world.request(book, "one", "two")
+        fleet.world.drive(run.id)
+        assert fleet.world.ends(run.id) == {"one": "ok", "two": "ok"}, "a run opens what another store keeps"
+        with fleet.world.database.read() as session:
+            row = row_of(session, reference, fleet.world.alfa)
+            assert (row.kind, row.sealed, row.used_by) == ("ssh_key", None, ANNA.name)
+            assert row.changed_at is not None
+        number = fleet.rotate(reference)
+        assert fleet.step(number) == "proving"
+        kept = server.ask("GET", "kv/data/alfa/fleet")["data"]["data"]
+        assert set(kept) == {"key", "key.next", "note"}
+        if told:
+            account = openbao.Account.of(fleet.world.settings)
+            openbao.BaoStore(account).promote(references.parse(reference))
+        assert fleet.step(number) == "withdrawing"
+        ended = fleet.to_the_end(number)
+        assert (ended.state, ended.in_force) == ("done", True)
+        found = server.ask("GET", "kv/data/alfa/fleet")["data"]["data"]
+        assert set(found) == {"key", "note"}
+        assert found["key"] != old
+        assert [fleet.admitted(name) for name in ("one", "two")] == [[ended.new_key]] * 2
+        server.seal()
+        sealed = fleet.world.request(book, "one")
+        fleet.world.drive(sealed.id)
+        assert fleet.world.ends(sealed.id) == {"one": "not_started"}
+        assert "is sealed" in fleet.world.run_host(sealed.id).detail
+    away = fleet.world.request(book, "one")
+    fleet.world.drive(away.id)
+    assert "cannot be reached" in fleet.world.run_host(away.id).detail
+
+
+def test_an_asset_that_names_another_clients_secret_is_refused(fleet: Fleet, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.touch(mode=0o600)
+    token.write_text("never sent")
+    with Doorbell() as bell:
+        fleet.world.settings = replace(
+            fleet.world.settings, bao_address=f"http://127.0.0.1:{bell.port}", bao_token_file=str(token)
+        )
+        with fleet.world.database.begin() as session:
+            session.get_one(ConfigurationItem, fleet.world.asset("one")).secret_name = "bao:kv/beta/fleet#key"
+        echo = 'name: echo\nversion: "1"\naction_class: access\nsteps:\n  - do: id\n    changes: false\n'
+        run = fleet.world.request(fleet.world.playbook(echo, "echo"), "one", "two")
+        fleet.world.drive(run.id)
+        assert fleet.world.ends(run.id) == {"one": "refused", "two": "ok"}, "and no other host waits for it"
+        assert "does not lie under alfa/" in fleet.world.run_host(run.id).detail
+        assert bell.rung == 0
