@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sshd
 import vnc
 from test_run_command import msp
 
@@ -34,6 +35,17 @@ def test_pictures_come_as_files_that_are_what_the_lines_say(server: vnc.Screen, 
     assert [file.name for file in files] == ["till_1-step1-do-1-screen.png", "till_1-step2-do-1-seen.png"]
     assert {hashlib.sha256(file.read_bytes()).hexdigest() for file in files} == told
     assert vnc.PASSWORD not in done.stdout + done.stderr
+
+
+@pytest.mark.skipif(bool(sshd.missing()), reason=sshd.missing())
+def test_screen_is_reached_through_a_host_of_the_list(server: vnc.Screen, tmp_path: Path) -> None:
+    with sshd.running(tmp_path / "sshd") as bastion:
+        (tmp_path / "hosts").write_text(
+            f"till 127.0.0.1 {server.port} transport=vnc password=env:VNC_PASSWORD via=door\n"
+            f"door 127.0.0.1 {bastion.port} {bastion.user} key={bastion.key_file} hostkey='{bastion.host_key}' run=no\n"
+        )
+        done = msp(tmp_path, "run", "screen-capture", "--hosts", "hosts", "--json", VNC_PASSWORD=vnc.PASSWORD)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_screen_reached_by_another_way_or_a_playbook_for_shells_is_told(server: vnc.Screen, tmp_path: Path) -> None:

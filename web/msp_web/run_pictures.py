@@ -31,6 +31,6 @@ def of_host(session: Session, host_id: int) -> dict[Place, list[Thumbnail]]:
         RunPicture.step, RunPicture.phase, RunPicture.attempt, *columns
     )
     found: dict[Place, list[Thumbnail]] = defaultdict(list)
-    for step, phase, attempt, *shown in session.execute(query):
-        found[step, phase, attempt].append(Thumbnail(*shown))
+    for row in session.execute(query):
+        found[row.step, row.phase, row.attempt].append(Thumbnail(row.id, row.name, row.taken_at, row.sha256))
     return dict(found)
