@@ -51,8 +51,8 @@ def secrets_of(session: Session, item: ConfigurationItem) -> list[str]:
 def change(session: Session, item: ConfigurationItem, *, by: str, **changes: Any) -> None:
     """Change how an item is reached, and prove who did so.
 
-    changes: address, port, username, secret_name, credential_kind, become_secret_name, bastion_id. Raises
-    Misconfigured for a bastion of another client, one that is not reached by SSH, or a way in circles.
+    changes: address, port, username, secret_name, credential_kind, become_secret_name, bastion_id, facts.
+    Raises Misconfigured for a bastion of another client, one that is not reached by SSH, or a way in circles.
     """
     if changes.get("credential_kind", "secret") not in CREDENTIALS:
         raise Misconfigured(

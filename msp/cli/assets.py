@@ -50,18 +50,21 @@ def list_assets(client_key: str | None, as_json: bool) -> None:
 @click.argument("name")
 @client_option
 @click.option("--kind", default="server", help="Asset class, as the contract's clauses name it.")
-@click.option("--platform", default="linux", help="linux, windows, network.")
-@click.option("--transport", default="ssh", help="How it is reached.")
+@click.option("--platform", help="linux, windows, network (default: linux, or windows over winrm).")
+@click.option("--transport", default="ssh", show_default=True, help="How it is reached: ssh, winrm, vnc, network.")
 @click.option("--address", help="Name or address.")
-@click.option("--port", type=click.IntRange(1, 65535), default=22, show_default=True)
+@click.option("--port", type=click.IntRange(1, 65535), help="TCP port (default: the usual one of the transport).")
 @click.option("--user", "username", help="Account to log in with.")
 @click.option("--secret", "secret_name", help="Name of its key or password in the vault.")
-def add(name: str, client_key: str, **fields: Any) -> None:
+@assets_reach.fact_option
+def add(name: str, client_key: str, facts: tuple[str, ...], **fields: Any) -> None:
     """Record a configuration item NAME."""
     from msp import db
     from msp.assets import inventory
     from msp.contracts import agreements
 
+    fields["platform"] = fields["platform"] or ("windows" if fields["transport"] == "winrm" else "linux")
+    fields["facts"] = assets_reach.facts_of(facts)
     console.use_database()
     with db.begin() as session:
         client = agreements.client_by_key(session, client_key)
@@ -76,7 +79,7 @@ def add(name: str, client_key: str, **fields: Any) -> None:
 @click.argument("public_key")
 @client_option
 def pin(name: str, public_key: str, client_key: str) -> None:
-    """Pin the SSH host key of NAME; a run refuses every other one."""
+    """Pin the SSH host key of NAME, or its certificate (sha256:FINGERPRINT); a run refuses every other one."""
     from msp import db
     from msp.assets import inventory
     from msp.contracts import agreements

@@ -1,8 +1,28 @@
 """msp asset reach and old-algorithms: the way to an item, and leave for what its old software needs."""
 
+from typing import Any
+
 import click
 
 from msp import console
+
+fact_option = click.option(
+    "--fact", "facts", multiple=True, metavar="NAME=VALUE", help="What a transport needs to know; may be repeated."
+)
+
+
+def facts_of(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """Return facts given as NAME=VALUE: numbers, true and false as such, all else as text; raises Misconfigured."""
+    from msp.errors import Misconfigured
+
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not name.isidentifier() or not equals:
+            raise Misconfigured(f"{pair!r} is no fact.", advice="Write NAME=VALUE, such as winrm_auth=kerberos.")
+        plain = {"true": True, "false": False}.get(value, value)
+        found[name] = int(value) if value.isdecimal() else plain
+    return found
 
 
 @click.command("reach", epilog="Example: msp asset reach --client alfa db-1 --via edge --credential ca --user msp")
@@ -15,9 +35,12 @@ from msp import console
 @click.option("--credential", "credential_kind", type=click.Choice(["secret", "ca"]),
               help="What to log in with: the secret, or a certificate of our own for each run.")  # fmt: skip
 @click.option("--become-secret", "become_secret_name", help="Name of the password that sudo asks for.")
+@fact_option
 @click.option("--via", "bastion", help="Name of the bastion before it.")
 @click.option("--direct", is_flag=True, help="No bastion.")
-def reach(name: str, client_key: str, bastion: str | None, direct: bool, **given: object) -> None:
+def reach(
+    name: str, client_key: str, bastion: str | None, direct: bool, facts: tuple[str, ...], **given: object
+) -> None:
     """Change how NAME is reached; what is not given stays as it is."""
     from msp import db
     from msp.assets import inventory
@@ -34,6 +57,8 @@ def reach(name: str, client_key: str, bastion: str | None, direct: bool, **given
         changes = {field: value for field, value in given.items() if value is not None}
         if bastion or direct:
             changes["bastion_id"] = inventory.by_name(session, client.id, bastion).id if bastion else None
+        if facts:
+            changes["facts"] = {**item.facts, **facts_of(facts)}
         if not changes:
             raise Misconfigured("Nothing is to be changed.", advice="See msp asset reach --help.")
         module.change(session, item, by="cli", **changes)
