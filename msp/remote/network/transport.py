@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, replace
 from datetime import timedelta
+from importlib.util import find_spec
 from typing import Any
 
 from msp.clock import utc_now
@@ -83,6 +84,9 @@ class NetworkDevice:
                 f"{self._target.name} is of platform {self._target.platform}, whose command line is not known here."
             )
             raise NotAdmitted(Outcome("failed", detail=detail), advice="docs/how-to/network.md lists the platforms.")
+        if find_spec("netmiko") is None:
+            detail = "The part that speaks with network devices is not installed: it needs netmiko."
+            raise NotAdmitted(Outcome("failed", detail=detail), advice="Install msp-toolkit[network].")
         self._connect_timeout = timeout
         where, deadline = self._target.where, asyncio.get_running_loop().time() + timeout.total_seconds()
         try:
