@@ -15,6 +15,7 @@ from msp.dispatch.construct import insert
 from msp.dispatch.solution import Solution
 
 NEAR = 80  # neighbours remembered per visit
+SETTLINGS, SETTLING_TRIES = 3, 24  # rounds at the end in which changed visits may go back, and tries of each
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,10 @@ class Improver:
                 continue
             price = self._price()
             stale += 1
-            if (solution.tier1, solution.tier2) < self.best_score and self._better():
+            if (solution.tier1, solution.tier2) < self.best_score and self._gain(self.best_score):
+                if self.net.problem.depots and solution.any_parts:
+                    self._shorten()
+                    price = self._price()
                 self.best = solution.snapshot()
                 self.best_score = (solution.tier1, solution.tier2)
                 current = price
@@ -102,6 +106,78 @@ class Improver:
                 current = self._price()
         solution.restore(self.best)
         self._forget_longing()
+        self._settle(expired)
+
+    def _settle(self, expired: Callable[[], bool]) -> None:
+        """Try to give every visit that changed hands back to who had it, with the lanes concerned planned anew.
+
+        Whoever reads a new plan in the middle of a day asks of every change why; a change that buys nothing is noise.
+        """
+        gained, rounds = True, 0
+        while gained and rounds < SETTLINGS:
+            changed = [visit for visit in self.movable if self._changed(visit)]
+            gained, rounds = False, rounds + 1
+            for visit in changed:
+                for attempt in range(SETTLING_TRIES):
+                    if expired() or not self._changed(visit):
+                        break
+                    gained |= self._give_back(visit, attempt, expired)
+        self.best, self.best_score = self.solution.snapshot(), (self.solution.tier1, self.solution.tier2)
+
+    def _shorten(self) -> None:
+        """Leave out every depot stop whose parts an earlier stop of the same technician can take along."""
+        solution, net = self.solution, self.net
+        for lane in range(len(solution.lanes)):
+            at = 0
+            while at < len(solution.lanes[lane].seq):
+                seq = solution.lanes[lane].seq
+                if seq[at] >= net.first_depot:
+                    before, mark = (solution.tier1, solution.tier2), solution.mark()
+                    if solution.commit(lane, [*seq[:at], *seq[at + 1 :]]) and self._gain(before):
+                        continue
+                    solution.undo(mark)
+                at += 1
+
+    def _depots_of(self, lane: int) -> int:
+        return sum(node >= self.net.first_depot for node in self.solution.lanes[lane].seq)
+
+    def _gain(self, before: tuple[float, float]) -> bool:
+        """Whether the plan is better now than it was."""
+        tier1, tier2 = self.solution.tier1 - before[0], self.solution.tier2 - before[1]
+        return tier1 < -1e-7 or (tier1 < 1e-7 and tier2 < -1e-7)
+
+    def _changed(self, visit: int) -> bool:
+        return self.solution.where[visit] >= 0 and self.solution.change_cost(visit) > 0
+
+    def _give_back(self, visit: int, attempt: int, expired: Callable[[], bool]) -> bool:
+        """Plan a changed visit anew: alone, with the lanes of who had it, with its own too; keep what is better."""
+        solution, net = self.solution, self.net
+        home = solution.home[visit] or frozenset()
+        lanes = [lane for lane in range(len(solution.lanes)) if net.tech[lane] in home] if attempt else []
+        if attempt % 2 == 0 and attempt:
+            lanes += [lane for lane in (solution.where[visit], solution.second[visit]) if lane >= 0]
+        before, mark = (solution.tier1, solution.tier2), solution.mark()
+        out: dict[int, None] = {}
+        self._take(visit, out)
+        for lane in lanes:
+            for node in solution.lanes[lane].seq:
+                if net.visit[node] >= 0:
+                    self._take(net.visit[node], out)
+        if solution.remove(out):
+            absent = [other for other in solution.absent if not self.locked[other]]
+            self._sort(absent)
+            everywhere = net.compatible[visit]
+            if attempt % 3 == 2 and lanes:  # nowhere else but at home: the others find their places around it
+                net.compatible[visit] = [lane for lane in everywhere if net.tech[lane] in home]
+            insert(solution, absent, expired, self.random.random, 4 * self.tuning.blink)
+            net.compatible[visit] = everywhere
+            if any(self._depots_of(lane) > 1 for lane in lanes):
+                self._shorten()
+            if self._gain(before):
+                solution.forget()
+                return True
+        solution.undo(mark)
+        return False
 
     def _forget_longing(self) -> None:
         self.solution.longing[:] = [0.0] * self.net.visit_count
@@ -126,11 +202,6 @@ class Improver:
                 longing[visit] = 0.9 * value if value > 1 else 0.0
         for visit in solution.absent:
             longing[visit] += self.tuning.longing * drop[visit]
-
-    def _better(self) -> bool:
-        tier1, tier2 = self.best_score
-        gain = tier1 - self.solution.tier1
-        return gain > 1e-7 or (gain > -1e-7 and self.solution.tier2 < tier2 - 1e-7)
 
     def _step(self, expired: Callable[[], bool]) -> bool:
         solution, random = self.solution, self.random

@@ -44,6 +44,7 @@ def solve(
         seconds = 10.0
     reserve = min(0.05 + len(problem.visits) * 0.0003, 0.25 * seconds) if seconds is not None else 0.0
     until = begin + seconds - reserve if seconds is not None else None
+    settling = 0.05 * seconds if seconds is not None and problem.incumbent else 0.0  # see Improver.run
 
     def expired() -> bool:
         return until is not None and clock() >= until
@@ -64,11 +65,11 @@ def solve(
         if iterations is not None:
             share = done / iterations if iterations else 1.0
         if until is not None:
-            now = clock()
-            if now >= until:
+            now, enough = clock(), until - settling
+            if now >= enough:
                 return 1.0
             if iterations is None:
-                share = (now - started) / max(until - started, 1e-9)
+                share = (now - started) / max(enough - started, 1e-9)
         return share
 
     improver.run(progress, expired)
