@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
 from msp import events, evidence
 from msp.assets.models import ConfigurationItem
+from msp.assets.reach import secrets_of
 from msp.clock import utc_now
 from msp.contracts import agreements
 from msp.contracts.clauses import ALLOW, ASK, REFUSE, BreakGlass
@@ -29,6 +30,7 @@ from msp.remote.consoles import tickets as passes
 from msp.remote.consoles.models import ConsoleSession
 from msp.remote.consoles.recordings import Recorded
 from msp.remote.consoles.rules import End, Limits, Standing
+from msp.secret_store import reference as references
 from msp.settings import Settings
 
 RIGHT = "console.open"
@@ -108,20 +110,23 @@ def _offer(kind: str, decided: Decided, grant: CredentialGrant | None, now: date
 def _grant(
     session: Session, item: ConfigurationItem, actor: Actor, ticket_id: int | None, now: datetime
 ) -> CredentialGrant | None:
-    """Return the grant of this machine's credential to this person on this ticket: withdrawn, else in force."""
+    """Return the newest grant of this machine's credential to this person on this ticket that holds or forbids now.
+
+    What a run was given for itself admits nobody to a console.
+    """
     if ticket_id is None:
         return None
+    secrets = {str(references.parse(name)) for name in secrets_of(session, item)}
     query = select(CredentialGrant).where(
         CredentialGrant.client_id == item.client_id,
         CredentialGrant.ticket_id == ticket_id,
-        CredentialGrant.asset_id == item.id,
         CredentialGrant.actor == actor.name,
         CredentialGrant.state.in_((GIVEN, WITHDRAWN)),
+        CredentialGrant.run_id.is_(None),
+        or_(CredentialGrant.asset_id == item.id, CredentialGrant.secret.in_(secrets)),
     )
-    found = list(session.scalars(query.order_by(CredentialGrant.id.desc())))
-    return next((one for one in found if one.holds(now)), None) or next(
-        (one for one in found if one.forbids(now)), None
-    )
+    found = session.scalars(query.order_by(CredentialGrant.id.desc()))
+    return next((one for one in found if one.holds(now) or one.forbids(now)), None)
 
 
 def request(

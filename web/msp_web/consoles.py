@@ -186,7 +186,7 @@ class Consoles:
         end = End("failed", "It did not open.")
         with log.about(console=console_id):
             try:
-                opening: Opening = await self._run(_load, self._settings, console_id)
+                opening: Opening = await self._run(console_opening.load, self._settings, console_id)
                 live.limits = opening.limits
                 if sum(one.user_id == user_id for one in self._live.values()) >= OPEN_PER_PERSON:
                     end = End("failed", f"One person has at most {OPEN_PER_PERSON} consoles open at once.")
@@ -276,11 +276,6 @@ def _settle(live: Live, end: End | None) -> None:
 async def _stop(task: "asyncio.Task[Any]") -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-
-
-def _load(settings: Settings, console_id: int) -> Opening:
-    with db.begin() as session:  # a first secret of a client writes its key
-        return console_opening.load(session, settings, console_id)
 
 
 def _standing(ids: tuple[int, ...], thorough: bool) -> dict[int, rules.Standing]:
