@@ -25,6 +25,7 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1] / "tests" / "servers")]
 
 import installation  # noqa: E402
 import sshd_fleet  # noqa: E402
+
 from tools import PACKAGES, PROMISED, TOOLS, Call, Ground  # noqa: E402
 
 ANSIBLE_HOSTS = 50
@@ -96,7 +97,9 @@ def table(results: dict[int, dict[int, dict[str, dict[str, float]]]]) -> str:
     for hosts, by_steps in results.items():
         counts = sorted(by_steps)
         lines.append(f"\n{hosts} hosts\n")
-        lines.append("| tool | " + " | ".join(f"CPU s, S={s} | answered | MB | ours / it | promised" for s in counts) + " |")
+        lines.append(
+            "| tool | " + " | ".join(f"CPU s, S={s} | answered | MB | ours / it | promised" for s in counts) + " |"
+        )
         lines.append("|---|" + "---|" * 5 * len(counts))
         for name in by_steps[counts[0]]:
             cells = []
@@ -104,7 +107,9 @@ def table(results: dict[int, dict[int, dict[str, dict[str, float]]]]) -> str:
                 one, mine = by_steps[steps][name], by_steps[steps]["ours"]
                 ratio = "" if name.startswith("ours") else f"{mine['cpu'] / one['cpu']:.2f}"
                 bar = f"{PROMISED[name][place]:.2f}" if name in PROMISED else ""
-                cells.append(f"{one['cpu']:.2f} | {one['ok']:.0f} of {hosts * steps} | {one['memory']:.0f} | {ratio} | {bar}")
+                cells.append(
+                    f"{one['cpu']:.2f} | {one['ok']:.0f} of {hosts * steps} | {one['memory']:.0f} | {ratio} | {bar}"
+                )
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

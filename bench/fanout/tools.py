@@ -43,7 +43,7 @@ _OURS = r'"stdout":"fx-\d'
 def ours(ground: Ground, steps: int, *, recorded: bool = True) -> Call:
     """`msp run` of a playbook that changes something: every step claimed, and recorded where there is a contract."""
     playbook = ground.folder / f"ours-{steps}.yml"
-    lines = ['name: fanout', 'version: "1"', "action_class: change", "steps:"]
+    lines = ["name: fanout", 'version: "1"', "action_class: change", "steps:"]
     for step in range(1, steps + 1):
         lines += [f"  - name: step {step}", f"    do: echo fx-{step}", f"    register: step_{step}",
                   "    check:", f"      assert: step_{step}.stdout == 'fx-{step}'"]  # fmt: skip
@@ -87,7 +87,9 @@ def ansible(ground: Ground, steps: int, *, kex: str = "") -> Call:
         "ANSIBLE_HOME": str(ground.folder / "ansible"), "ANSIBLE_CONFIG": os.devnull,
         "ANSIBLE_PYTHON_INTERPRETER": "/usr/bin/python3", "PATH": f"{ground.peers}:{os.environ['PATH']}",
     }  # fmt: skip
-    return Call((str(ground.peers / "ansible-playbook"), "-i", str(inventory), str(playbook)), environment, r"^changed: \[")
+    return Call(
+        (str(ground.peers / "ansible-playbook"), "-i", str(inventory), str(playbook)), environment, r"^changed: \["
+    )
 
 
 TOOLS = {

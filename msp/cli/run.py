@@ -71,6 +71,7 @@ def run(
     """Run PLAYBOOK (a file, or the name of one shipped) on hosts and wait for every one of them."""
     import gc
     import time
+    from secrets import token_hex
 
     gc.disable()  # until the modules are read: what they make stays
     from msp.remote import quick_asyncssh
@@ -109,7 +110,7 @@ def run(
     report = drive(
         plan,
         targets,
-        recorded.ledger if recorded else MemoryLedger(keep=False),
+        recorded.ledger if recorded else MemoryLedger(keep=False, mark=token_hex(6)),
         parallel=parallel,
         dry_run=dry_run,
         listener=listener,

@@ -14,7 +14,7 @@ from msp.clock import utc_now
 from msp.contracts.clauses import ALLOW, ASK, BreakGlass
 from msp.desk.models import Ticket
 from msp.errors import Misconfigured, Refused
-from msp.flows import after_run, deciding
+from msp.flows import adrift, after_run, deciding
 from msp.remote.models import Run, RunHost
 from msp.remote.plan import Plan
 from msp.remote.runner import Report
@@ -52,6 +52,7 @@ def record(
     """Decide, store the run and return where its results go. Raises Refused when no host may be touched."""
     console.use_database()
     with db.begin() as session:
+        adrift.end_adrift(session, utc_now())
         ticket = _ticket(session, ticket_id) if ticket_id is not None else None
         items = _assets(session, targets, ticket)
         refusal = _Refusals(plan, ticket, break_glass, dry_run=dry_run).of(session, targets, items)
@@ -67,7 +68,10 @@ def record(
         first = targets[0].name
         raise Refused(f"{first}: {refusal.why[first]}", advice=refusal.way_out or "See the contract.")
 
+    lease = adrift.Lease(run_id)
+
     def finish(report: Report) -> None:
+        lease.end()
         with db.begin() as session:
             after_run.finish(session, run_id, now=utc_now())
 
@@ -172,6 +176,7 @@ def _store(
         decision=dict(refusal.decision),
         requested_at=now,
         started_at=now,
+        lease_until=now + adrift.LEASE,
         max_fail=book.max_fail,
         parallel=parallel or book.parallel or book.serial or 256,
     )

@@ -11,7 +11,7 @@ from msp.engine import claims, crashpoints
 from msp.engine.claims import ClaimKey
 from msp.engine.models import EffectClaim
 from msp.remote.models import Run, RunHost
-from msp.remote.outcome import Outcome, run_state
+from msp.remote.outcome import Kind, Outcome, run_state
 from msp.remote.rotations import SecretRotation
 
 
@@ -29,6 +29,17 @@ def finish(session: Session, run_id: int, *, now: datetime) -> bool:
     settle(session, run, hosts, now)
     crashpoints.at("run.settled")
     return True
+
+
+def end_rest(
+    session: Session, run: Run, outcome: Kind, detail: str, now: datetime, *, shard: int | None = None
+) -> None:
+    """End the hosts that have no end yet (of one shard): with `outcome` those begun, else as not started."""
+    query = select(RunHost).where(RunHost.run_id == run.id, RunHost.outcome.is_(None))
+    for host in session.scalars(query if shard is None else query.where(RunHost.shard == shard)):
+        begun = host.started_at is not None or outcome == "refused"
+        host.state, host.outcome, host.detail = "finished", outcome if begun else "not_started", detail
+        host.finished_at = now
 
 
 def settle(session: Session, run: Run, hosts: list[RunHost], now: datetime) -> None:

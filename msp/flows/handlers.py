@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from msp.desk import clock
 from msp.engine import queues, ticks
 from msp.flows import (
+    adrift,
     approving,
     consoles,
     credential_grants,
@@ -97,6 +98,12 @@ def clocks(session: Session, now: datetime) -> int:
 def approvals(session: Session, now: datetime) -> int:
     """End what nobody approved in time."""
     return approving.expire(session, now)
+
+
+@ticks.on_tick("adrift", 15.0)
+def adrift_tick(session: Session, now: datetime) -> int:
+    """End the runs whose own command has died."""
+    return adrift.end_adrift(session, now)
 
 
 @queues.register(rotating.HANDLER, tries=5, pause=timedelta(seconds=10), failed=proving.gave_up)

@@ -1,6 +1,6 @@
 """Read asyncssh without the parts that are never used here: a command that starts cold must not pay for them.
 
-Left out are GSSAPI, X.509, PKCS#11 and FIDO2, and the search for liboqs, which starts ldconfig and a compiler. Host keys,
+Left out are GSSAPI, X.509, PKCS#11 and FIDO2, and the search for liboqs, which starts ldconfig. Host keys,
 certificates, ciphers and key exchanges are the same.
 """
 
@@ -18,7 +18,8 @@ def load() -> None:
     absent = [name for name in UNUSED if name not in sys.modules]
     find_library = ctypes.util.find_library
     ctypes.util.find_library = lambda name: None
-    sys.modules.update(dict.fromkeys(absent))  # None: an import of it fails as if it were not installed
+    for name in absent:
+        sys.modules[name] = None  # type: ignore[assignment]  # its import fails, as if it were not installed
     try:
         importlib.import_module("asyncssh")
     finally:

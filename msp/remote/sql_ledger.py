@@ -15,6 +15,7 @@ from msp.clock import utc_now
 from msp.engine import claims, crashpoints
 from msp.engine.claims import ClaimKey
 from msp.engine.models import EffectClaim
+from msp.errors import Conflict
 from msp.remote import pictures
 from msp.remote.ledger import History, HostEnd, Key, StepRecord, Verdict
 from msp.remote.models import Run, RunHost, StepResult
@@ -102,6 +103,8 @@ class SqlLedger:
         self, session: Session, records: Sequence[StepRecord], ends: Sequence[HostEnd], asked: Sequence[Key]
     ) -> Mapping[Key, Verdict]:
         now = utc_now()
+        if asked:
+            self._still_ours(session)
         touched = {self._ids[key.host] for key in (*(record.key for record in records), *asked)} - self._begun
         if touched:
             begun = [{"host": host_id, "now": now} for host_id in sorted(touched)]
@@ -121,6 +124,12 @@ class SqlLedger:
         if records or ends:
             self._tell(session, records, ends)
         return {key: result.verdict for key, result in zip(asked, verdicts, strict=True)}
+
+    def _still_ours(self, session: Session) -> None:
+        """Raise Conflict when the run was ended meanwhile by somebody who took us for dead: no effect may follow."""
+        state = session.scalar(select(Run.state).where(Run.id == self._run_id))
+        if state not in ("running", "cancelling", "queued"):
+            raise Conflict(f"Run {self._run_id} is {state} already.", advice="Look at the run before anything else.")
 
     def resolve(self, key: Key, *, ran: bool) -> None:
         """Settle an effect in doubt by what a read-only probe found; one that was settled so before stays so."""

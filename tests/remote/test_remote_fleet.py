@@ -140,7 +140,9 @@ def check_faults(done: Done, fleet: FaultFleet, asked_before: dict[str, int]) ->
 def test_much_output_of_many_hosts_is_counted_and_hashed_whole_in_little_memory(tmp_path: Path) -> None:
     hosts, size = (200, 50_000_000) if MANY else (40, 10_000_000)
     (tmp_path / "much.yml").write_text(
-        ECHO.replace("echo fx-1", f"head -c {size} /dev/zero").replace("step: 5s", "step: 30m")
+        ECHO.replace("echo fx-1", f"head -c {size} /dev/zero").replace(
+            "connect: 5s, step: 5s", "connect: 2m, step: 30m"
+        )
     )
     with sshd_fleet.running(tmp_path / "fleet", hosts) as fleet:
         fleet.write_list(tmp_path / "list")

@@ -93,16 +93,15 @@ def running(folder: Path, count: int, *, options: str = "") -> Iterator[Fleet]:
                 + "".join(f"ListenAddress {address}\n" for address in group)
                 + f"HostKey {folder / f'host-{number}'}\nAuthorizedKeysFile {folder / 'authorized'}\n"
                 + "PidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nPermitRootLogin yes\n"
-                + f"KbdInteractiveAuthentication no\nMaxStartups 1000\nMaxSessions 100\nLogLevel ERROR\nSetEnv SHLVL=5\n{options}\n"
+                + "KbdInteractiveAuthentication no\nMaxStartups 1000\nMaxSessions 100\nLogLevel ERROR\n"
+                + f"SetEnv SHLVL=5\n{options}\n"  # bash under sshd would read .bashrc for every command
             )
             log = stack.enter_context((folder / f"log-{number}").open("wb"))
             server = subprocess.Popen([sshd.SSHD, "-D", "-e", "-f", str(config)], stderr=log)
             servers.append(server)
             stack.callback(server.wait, 10)
             stack.callback(server.terminate)
-            hosts += [
-                Host(f"h{begin + place:04d}", address, port, host_key) for place, address in enumerate(group)
-            ]
+            hosts += [Host(f"h{begin + place:04d}", address, port, host_key) for place, address in enumerate(group)]
         for host in hosts[::PER_SERVER]:
             end = time.monotonic() + 20
             while not _answers(host.address, host.port):
