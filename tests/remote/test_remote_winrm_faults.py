@@ -93,7 +93,9 @@ async def test_no_right_to_a_shell_is_told_from_a_wrong_password(peers: Places) 
     assert "Remote Management Users" in found.advice
 
 
-@pytest.mark.parametrize("what", ["basic without TLS", "pin without TLS", "key", "unknown way", "ssh pin", "bastion"])
+@pytest.mark.parametrize(
+    "what", ["basic without TLS", "pin without TLS", "key", "unknown way", "ssh pin", "bastion", "colon"]
+)
 async def test_what_must_not_be_is_refused_before_anything_is_dialled(peers: Places, what: str) -> None:
     plain, secured = peers.target(), peers.target(tls=True)
     target, words = {
@@ -102,6 +104,10 @@ async def test_what_must_not_be_is_refused_before_anything_is_dialled(peers: Pla
         "key": (elsewhere(secured, credential=Credential("x", private_key=Secret("k"))), "needs a user and a password"),
         "unknown way": (elsewhere(plain, facts={"winrm_auth": "credssp"}), "credssp"),
         "ssh pin": (elsewhere(secured, host_keys=("ssh-ed25519 AAAA",)), "none of a certificate"),
+        "colon": (
+            elsewhere(peers.target("basic", tls=True), credential=Credential("a:b", password=Secret("x"))),
+            "colon",
+        ),
         "bastion": (elsewhere(secured, via=(plain,)), "behind a bastion"),
     }[what]
     before = peers.server().peer.connections, peers.server(tls=True).peer.connections
@@ -246,6 +252,18 @@ def test_exit_codes_of_windows() -> None:
     assert str(of_windows_exit(259)) == "failed(259)"
     assert str(of_windows_exit(-1073741819)) == "killed(0xC0000005)"
     assert "access violation" in of_windows_exit(0xC0000005).detail
+    assert str(of_windows_exit(0xFFFFFFFF)) == "failed(-1)"
+    assert str(of_windows_exit(0x80070005)) == "failed(-2147024891)"
+    assert str(of_windows_exit(0xE0434352)) == "killed(0xE0434352)"
+
+
+@pytest.mark.parametrize(
+    "address", ["", "a b", "x" * 300, "x" * 70, "[", "a/b", "me@host", "\u00fc.invalid", "a..b", "1.2.3"]
+)
+async def test_whatever_stands_for_an_address_ends_in_a_sentence(peers: Places, address: str) -> None:
+    found = await refusal(elsewhere(peers.target(), address=address))
+    assert found.outcome.kind == "unreachable"
+    assert found.what.endswith(".")
 
 
 def test_pins_are_read_as_programs_show_them() -> None:

@@ -209,3 +209,13 @@ def test_no_script_and_no_value_is_on_a_command_line() -> None:
     assert one.command == other.command
     assert len(one.command) < 8000  # cmd.exe takes 8191
     assert bootstrap.sent("echo hello", b"") is None
+
+
+def test_openssh_on_windows_gets_a_line_for_either_log_in_shell() -> None:
+    plain = bootstrap.sent(bootstrap.head("cmd") + "ver", b"")
+    marked = bootstrap.sent(bootstrap.head("cmd", "run-1") + "ver", b"")
+    assert plain is not None
+    assert marked is not None
+    assert plain.by_ssh == plain.command
+    assert marked.by_ssh == f'cmd.exe /d /c "set MSP_STEP=run-1& {plain.command}"'
+    assert '"' not in plain.command

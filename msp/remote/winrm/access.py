@@ -11,10 +11,11 @@ from typing import Final
 
 from msp.remote.outcome import Outcome
 from msp.remote.target import Target
-from msp.remote.transport import NotAdmitted
+from msp.remote.transport import CannotOpen, NotAdmitted
 
 WAYS: Final = ("ntlm", "kerberos", "basic")
 SCHEMES: Final = ("https", "http")
+_ADDRESS = re.compile(r"[\w.:%-]{1,253}")
 _PIN = re.compile(r"sha256:([0-9a-f]{64})")
 
 
@@ -47,7 +48,7 @@ def pin(text: str) -> str | None:
 
 
 def access(target: Target) -> Access:
-    """Return how to reach a host; raises NotAdmitted for what must not or cannot be."""
+    """Return how to reach a host; raises NotAdmitted for what must not be, and CannotOpen for no address."""
     facts, credential = target.facts, target.credential
     auth, scheme = str(facts.get("winrm_auth") or "ntlm"), str(facts.get("winrm_scheme") or "https")
     if auth not in WAYS or scheme not in SCHEMES:
@@ -59,6 +60,11 @@ def access(target: Target) -> Access:
     if not credential.user or credential.password is None:
         what = f"WinRM needs a user and a password for {target.where}; keys are for SSH."
         raise _refused("auth_failed", what, "Name a secret that holds the password.")
+    if auth == "basic" and ":" in credential.user:
+        raise _refused("auth_failed", f"Basic cannot carry the colon in {credential.user!r}.", "Use ntlm or kerberos.")
+    if not _ADDRESS.fullmatch(target.address):
+        what = f"{target.address!r} is no address of {target.name}."
+        raise CannotOpen(Outcome("unreachable", reason="dns", detail=what), advice="Give a name or a number.")
     pins = {found[1] for key in target.host_keys if (found := _PIN.fullmatch(pin(key) or ""))}
     if target.host_keys and not pins:
         what = f"The pinned host key of {target.where} is none of a certificate."

@@ -31,18 +31,18 @@ NOT_FOUND = 2150858843  # the shell is gone: it was left alone for too long, or 
 DENIED = 5
 ABNORMAL: Final = {0xC0000005: "access violation", 0xC000013A: "broken off", 0xC00000FD: "stack overflow",
                    0xC0000135: "a library is missing", 0xC0000142: "a library did not start",
-                   0xC0000409: "it found itself damaged"}  # fmt: skip
+                   0xC0000409: "it found itself damaged", 0xE0434352: "an exception of .NET"}  # fmt: skip
 NO_SCRIPT = "A Windows host takes scripts that begin with #!powershell or #!cmd, and no other."
 
 
 def of_windows_exit(code: int) -> Outcome:
     """Return the outcome of a command by its exit code; Windows ends a crashed one with an NTSTATUS error.
 
-    Source: [MS-ERREF] 2.3: codes from 0xC0000000 up are errors.
+    Source: [MS-ERREF] 2.3: errors of the system begin with 0xC00. A negative status (`exit -1`) is told as such.
     """
     code &= 0xFFFFFFFF
-    if code < 0xC0000000:
-        return of_exit(code)
+    if code >> 20 != 0xC00 and code not in ABNORMAL:
+        return of_exit(code - (1 << 32) if code >> 31 else code)
     why = ABNORMAL.get(code)
     detail = f"Windows ended the command: 0x{code:08X}{f', {why}' if why else ''}."
     return Outcome("killed", signal=f"0x{code:08X}", detail=detail)
@@ -225,7 +225,9 @@ class WinRmShell:
         """Give the command its standard input, take what it prints, and return how it ended."""
         session, stdin = self._live, task.sent.stdin
         for begin in range(0, len(stdin), PIECE):
-            with session.within(min(OPERATION, max(task.left(), 0.5))) as protocol:
+            if task.left() <= 0:
+                break
+            with session.within(min(OPERATION, task.left())) as protocol:
                 piece = stdin[begin : begin + PIECE]
                 protocol.send_command_input(self._id, command, piece, end=begin + PIECE >= len(stdin))
         while (left := task.left()) > 0:
