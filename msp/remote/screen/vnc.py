@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from msp.errors import Misconfigured
-from msp.remote.outcome import OK, Outcome
+from msp.remote.outcome import Outcome
 from msp.remote.screen.reach import reach
 from msp.remote.screen.work import ScreenWork
 from msp.remote.ssh import SshTransport
 from msp.remote.target import Target
 from msp.remote.transport import CannotOpen, NotAdmitted, Output, Picture, Work
 
+SEEN: Final = Outcome("ok")  # a screen has no exit status
 MARGIN: Final = 0.5  # seconds before the deadline in which the child tells what it did not see
 LONGEST_LINE: Final = 64 * 1024 * 1024  # bytes of one event: at most 40 pictures of 400 KB
 ROOT: Final = str(Path(__file__).resolve().parents[3])  # where this package was imported from
@@ -126,7 +127,7 @@ class VncScreen:
     def _outcome(self, kind: str, detail: str, *, sent: bool) -> Outcome:
         match kind:
             case "ok":
-                return OK
+                return SEEN
             case "not_seen":
                 return Outcome("failed", status=1, detail=_sentence(detail))
             case "cannot_tell" | "fault":
