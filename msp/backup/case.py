@@ -25,6 +25,9 @@ LOCATED_BY = {
     "mariabackup": ("file",),
     "bacula": ("repo",),
     "qcow2": ("file",),
+    "raw": ("file",),
+    "vmdk": ("file",),
+    "vdi": ("file",),
     "tree": ("repo", "file"),
 }
 #: Other names that people know an engine by.

@@ -4,9 +4,10 @@ import hashlib
 import shutil
 import subprocess
 from pathlib import Path
+from random import Random
 
 import pytest
-from sabotage import Document, cut, flip
+from sabotage import Document, cut, fingerprint, flip
 from test_backup_faults import deserves, judged
 
 from msp.backup.case import Boot
@@ -21,6 +22,10 @@ server = [
         not KERNELS or any(shutil.which(name) is None for name in NEEDED),
         reason="QEMU, syslinux, mtools, busybox or a cloud kernel is not installed",
     ),
+]
+converting = [
+    pytest.mark.server,
+    pytest.mark.skipif(shutil.which("qemu-img") is None, reason="qemu-utils is not installed"),
 ]
 
 INIT = """#!/bin/busybox sh
@@ -122,6 +127,98 @@ class TestImages:
         words = ["-u", "-b", "/etc/hostname", "-F", "raw", tmp_path / "x.qcow2", "1M"]
         subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *words], check=True)
         deserves(judged(case(tmp_path / "x.qcow2"), tmp_path), "fail", "hostile")
+
+
+class TestFormats:
+    """Small disks with a partition and something in it; nothing is started."""
+
+    pytestmark = converting
+
+    @pytest.fixture(params=["raw", "vmdk", "vdi"])
+    def form(self, request: pytest.FixtureRequest) -> str:
+        return str(request.param)
+
+    @pytest.fixture
+    def small(self, form: str, tmp_path: Path) -> Document:
+        path = partitioned(tmp_path / "disk.raw")
+        if form != "raw":
+            subprocess.run(["qemu-img", "convert", "-O", form, path, tmp_path / f"disk.{form}"], check=True)
+        return {"engine": form, "file": str(tmp_path / f"disk.{form}")}
+
+    def test_a_good_image_passes_and_stays_as_it_is(self, small: Document, tmp_path: Path) -> None:
+        before = fingerprint(Path(small["file"]).parent)
+        result = judged(small, tmp_path)
+        deserves(result, "pass", None)
+        assert result.highest_rung == 4
+        (tmp_path / "scratch").rmdir()
+        assert fingerprint(Path(small["file"]).parent) == before
+
+    @pytest.mark.parametrize("share", [0.5, 0.98])
+    def test_a_cut_image_fails(self, share: float, small: Document, tmp_path: Path) -> None:
+        cut(Path(small["file"]), share)
+        deserves(judged(small, tmp_path), "fail", "repository")
+
+    def test_an_image_of_zeros_fails(self, form: str, small: Document, tmp_path: Path) -> None:
+        Path(small["file"]).unlink()
+        subprocess.run(["qemu-img", "create", "-q", "-f", form, small["file"], "8M"], check=True)
+        deserves(judged(small, tmp_path), "fail", "missing")
+
+    def test_a_changed_image_is_seen_by_its_checksum(self, small: Document, tmp_path: Path) -> None:
+        document = {**small, "sha256": hashlib.sha256(Path(small["file"]).read_bytes()).hexdigest()}
+        deserves(judged(document, tmp_path), "pass", None)
+        flip(Path(small["file"]))
+        deserves(judged(document, tmp_path), "fail", "content")
+
+    def test_a_small_quota_is_an_error(self, small: Document, tmp_path: Path) -> None:
+        deserves(judged({**small, "expect": {"scratch_quota_bytes": 1000}}, tmp_path), "error", "quota")
+
+
+class TestOtherFiles:
+    """Images that consist of other files, or pretend to."""
+
+    pytestmark = converting
+
+    def test_a_raw_image_that_looks_like_one_with_a_backing_file_is_only_data(self, tmp_path: Path) -> None:
+        words = ["-u", "-b", "/etc/hostname", "-F", "raw", tmp_path / "x.raw", "1M"]
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *words], check=True)
+        result = judged({"engine": "raw", "file": str(tmp_path / "x.raw")}, tmp_path)
+        deserves(result, "pass", None)
+
+    @pytest.mark.parametrize("name", ["/etc/hostname", "nbd://127.0.0.1:1/x", "../x"])
+    def test_a_vmware_image_that_reads_elsewhere_is_hostile(self, name: str, tmp_path: Path) -> None:
+        text = f'# Disk DescriptorFile\nversion=1\ncreateType="monolithicFlat"\nRW 16 FLAT "{name}" 0\n'
+        (tmp_path / "x.vmdk").write_text(text)
+        for engine in ("vmdk", "qcow2"):
+            deserves(judged({"engine": engine, "file": str(tmp_path / "x.vmdk")}, tmp_path), "fail", "hostile")
+
+    def test_a_vmware_image_in_two_files_needs_both(self, tmp_path: Path) -> None:
+        raw = partitioned(tmp_path / "disk.raw")
+        words = ["-O", "vmdk", "-o", "subformat=monolithicFlat", raw, tmp_path / "disk.vmdk"]
+        subprocess.run(["qemu-img", "convert", *words], check=True)
+        document = {"engine": "vmdk", "file": str(tmp_path / "disk.vmdk")}
+        deserves(judged(document, tmp_path), "pass", None)
+        (tmp_path / "disk-flat.vmdk").unlink()
+        deserves(judged(document, tmp_path), "fail", "missing")
+
+
+def partitioned(path: Path) -> Path:
+    """Write a disk of 4 MB with one partition to its end, full of noise."""
+    data = bytearray(Random(1).randbytes(4 << 20))
+    data[:512] = bytes(512)
+    data[446:462] = bytes([0x80, 0, 0, 0, 0x83, 0, 0, 0]) + (8).to_bytes(4, "little") + (8184).to_bytes(4, "little")
+    data[510:512] = b"\x55\xaa"
+    path.write_bytes(bytes(data))
+    return path
+
+
+class TestFormatsStart:
+    pytestmark = server
+
+    @pytest.mark.parametrize("form", ["raw", "vmdk"])
+    def test_an_image_in_another_format_starts(self, form: str, disk: Path, tmp_path: Path) -> None:
+        subprocess.run(["qemu-img", "convert", "-O", form, disk, tmp_path / f"disk.{form}"], check=True)
+        document = case(tmp_path / f"disk.{form}", boot={"marker": "login:", "timeout_s": 180}, host="client-srv01")
+        deserves(judged({**document, "engine": form}, tmp_path), "pass", None)
 
 
 @pytest.mark.parametrize(

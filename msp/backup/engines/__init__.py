@@ -19,6 +19,9 @@ OWN = {
     "mariabackup": "msp.backup.engines.mariabackup:MariabackupEngine",
     "bacula": "msp.backup.engines.bacula:BaculaEngine",
     "qcow2": "msp.backup.engines.disk:DiskEngine",
+    "raw": "msp.backup.engines.disk:DiskEngine",
+    "vmdk": "msp.backup.engines.disk:DiskEngine",
+    "vdi": "msp.backup.engines.disk:DiskEngine",
 }
 
 
