@@ -6,6 +6,7 @@ rotation is proven. Secrets whose value another store keeps stand here by name a
 """
 
 import os
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +26,8 @@ from msp.secret import Secret as Secret  # given out by the vault, so known here
 NONCE = 12  # bytes; NIST SP 800-38D
 KINDS = ("password", "ssh_key", "other")
 CURRENT, NEXT, PREVIOUS = "current", "next", "previous"
+#: Keys that the product makes for itself. Nobody names them for a machine, sees them or replaces them.
+OWN = re.compile(r"ssh-ca-\d+|proof pack signing key")
 
 
 class VaultKey(Model):

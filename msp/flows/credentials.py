@@ -28,7 +28,7 @@ from msp.secret import Secret
 from msp.secret_store import reference as references
 from msp.secret_store.age import Age, Policy, age_of
 from msp.settings import Settings
-from msp.vault import KINDS, Vault, VaultSecret, names
+from msp.vault import KINDS, OWN, Vault, VaultSecret, names
 
 LONGEST = 100_000  # characters of one secret
 LETTERS = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # none that look alike
@@ -45,6 +45,11 @@ class Row:
     assets: tuple[ConfigurationItem, ...]
     grants: tuple[CredentialGrant, ...]  # in force
     rotating: bool
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is a key that the product made for itself."""
+        return OWN.fullmatch(self.secret.name) is not None
 
     def as_dict(self) -> dict[str, Any]:
         """Return what lists and programs are given."""
@@ -160,6 +165,7 @@ def store(
         raise Misconfigured(f"There is no kind {kind!r} of secret.", advice=f"Known: {', '.join(KINDS)}.")
     if not value.value or len(value.value) > LONGEST or "\0" in value.value:
         raise Misconfigured("The secret is empty, too long, or holds a NUL.", advice="Type it again.")
+    _not_own(name)
     before = known(session, client_id, f"vault:{name}")
     if new is True and before is not None:
         raise Conflict(f"There is already a secret {name}.", advice="Replace that one, or choose another name.")
@@ -174,6 +180,7 @@ def store(
 
 def delete(session: Session, vault: Vault, row: VaultSecret, *, by: str) -> None:
     """Forget a secret that no asset uses. Raises Conflict with the assets that do, or while it is being rotated."""
+    _not_own(row.name)
     users = used_by(session, row)
     if users:
         raise Conflict(
@@ -199,6 +206,7 @@ def let_see(
     now = now or utc_now()
     if not may(actor, "credential.reveal", row.client_id or None):
         raise Refused("Your role does not see secrets.", advice="Use it without seeing: run a playbook, or a console.")
+    _not_own(row.name)
     if len(reason.strip()) < 5:
         raise Misconfigured("A reason is missing.", advice="Say what you need to see it for.")
     clause = None
@@ -247,6 +255,11 @@ def attention(session: Session, policy: Policy, now: datetime, client_ids: Colle
     return sum(
         1 for row in desk(session, policy, now, client_ids=client_ids) if row.age.state in ("overdue", "exposed")
     )
+
+
+def _not_own(name: str) -> None:
+    if OWN.fullmatch(name):
+        raise Refused(f"{name} is a key of the product itself.", advice="Nobody sees it; msp ca replaces an authority.")
 
 
 def _not_rotating(session: Session, client_id: int, secret: str) -> None:

@@ -17,7 +17,7 @@ from msp import db, evidence
 from msp.assets import reach
 from msp.assets.models import ConfigurationItem
 from msp.contracts.models import Client
-from msp.errors import MspError, NotFound
+from msp.errors import MspError, NotFound, Refused
 from msp.flows import credential_grants
 from msp.people.credential_grants import CredentialGrant
 from msp.remote.models import Run, RunHost
@@ -29,7 +29,7 @@ from msp.secret_store.own import OwnStore
 from msp.secret_store.reference import Reference
 from msp.secret_store.store import Kept, SecretStore
 from msp.settings import Settings
-from msp.vault import CURRENT, NEXT, PREVIOUS, Vault, VaultSecret, kind_of
+from msp.vault import CURRENT, NEXT, OWN, PREVIOUS, Vault, VaultSecret, kind_of
 
 RUN_LASTS = timedelta(hours=4)  # of a grant that a run gets by itself
 
@@ -46,9 +46,12 @@ class Keyring:
     fetched: Fetched = field(default_factory=dict)
 
     def get(self, session: Session, name: str, *, client_id: int = 0, which: str = CURRENT) -> Secret:
-        """Return a secret by its reference; a plain name is one of our vault. Raises NotFound, or as its store does."""
+        """Return a secret by its reference; a plain name is one of our vault. Raises NotFound, Refused for a
+        key of the product itself, or as its store does."""
         wanted = references.parse(name)
         if wanted.store == "vault":
+            if OWN.fullmatch(wanted.name):
+                raise Refused(f"{wanted} is not given to machines.", advice="Name another secret.")
             chosen = which if which != CURRENT else wanted.which
             return self.vault.get(session, wanted.name, client_id=client_id, which=chosen)
         answer = self.fetched.get((client_id, wanted.at(which if which != CURRENT else wanted.which)))

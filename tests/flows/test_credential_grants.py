@@ -289,3 +289,24 @@ def test_seeing_a_secret_needs_the_right_a_reason_and_the_contract(world: World)
         credential_grants.withdraw(session, grant.id, actor=world.olga)
     with pytest.raises(Refused, match="withdrew"):
         see(KEEPER, ticket_id=ticket_id)
+
+
+@pytest.mark.parametrize("name", ["ssh-ca-1", "proof pack signing key"])
+def test_a_key_of_the_product_is_given_to_nobody(world: World, name: str) -> None:
+    vault = Vault.from_file(world.settings.key_path)
+    with world.database.begin() as session:
+        row = vault.put(session, name, "planted-authority", by="test", client_id=world.alfa)
+        with pytest.raises(Refused, match="not given to machines"):
+            keyring.Keyring(vault).get(session, name, client_id=world.alfa)
+        with pytest.raises(Refused, match="product itself"):
+            credentials.let_see(session, row, actor=KEEPER, reason="curious me", ticket_id=None)
+        with pytest.raises(Refused, match="product itself"):
+            credentials.delete(session, vault, row, by="test")
+        with pytest.raises(Refused, match="product itself"):
+            credentials.store(session, vault, name=name, value=Secret("mine"), client_id=world.alfa, by="test")
+    head = 'name: spill\nversion: "1"\naction_class: change\nparameters:\n  token: secret\n'
+    book = head + "steps:\n  - do: printf %s {{ token }} > got\n    check: test -s got\n"
+    run = world.request(world.playbook(book, "spill"), parameters={"token": f"vault:{name}"})
+    with pytest.raises(Refused, match="not given to machines"):
+        world.drive(run.id)
+    assert not (world.host().root / "got").exists()

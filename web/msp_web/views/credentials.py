@@ -14,10 +14,11 @@ from flask import Blueprint, Response, current_app, flash, make_response, redire
 from flask import session as browser
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from msp import vault
+from msp.assets.inventory import fingerprint
 from msp.clock import utc_now
 from msp.contracts.models import Client
 from msp.desk.models import Ticket
@@ -26,6 +27,8 @@ from msp.evidence import Evidence
 from msp.flows import credential_grants, credentials, rotating
 from msp.flows.credentials import Row
 from msp.people.credential_grants import CredentialGrant
+from msp.remote import ca
+from msp.remote.ca import SshAuthority, SshCertificate
 from msp.remote.rotations import STUCK, SecretRotation
 from msp.secret import Secret
 from msp.secret_store.age import STATES
@@ -81,9 +84,24 @@ def index() -> str:
             states=STATES,
             waiting=[one for one in credential_grants.waiting(session, actor()) if actor().sees(one.client_id)],
             stuck=list(session.scalars(query.order_by(SecretRotation.id))),
+            authorities=signing(session),
             search_action=url_for("credentials.index"),
             search_placeholder=gettext("Find a secret by its name"),
         )
+
+
+def signing(session: Session) -> list[tuple[SshAuthority, int, str]]:
+    """Return the authorities that sign now, how many certificates of each are valid, and their fingerprints."""
+    now = utc_now()
+    valid = (SshCertificate.valid_before > now, SshCertificate.revoked_at.is_(None))
+    found = []
+    for row in ca.authorities(session):
+        if row.replaced_at is None and row.revoked_at is None and actor().sees(row.client_id or None):
+            query = (
+                select(func.count()).select_from(SshCertificate).where(SshCertificate.authority_id == row.id, *valid)
+            )
+            found.append((row, session.scalar(query) or 0, fingerprint(row.public_key)))
+    return found
 
 
 @bp.get("/list.csv")
