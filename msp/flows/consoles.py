@@ -2,16 +2,14 @@
 
 import secrets
 from collections.abc import Collection
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from msp import events, evidence
 from msp.assets.models import ConfigurationItem
-from msp.assets.reach import secrets_of
 from msp.clock import utc_now
 from msp.contracts import agreements
 from msp.contracts.clauses import ALLOW, ASK, REFUSE, BreakGlass
@@ -20,113 +18,22 @@ from msp.desk import tickets
 from msp.desk.models import Ticket
 from msp.errors import Conflict, Misconfigured, NotFound, Refused
 from msp.flows import deciding, worked
-from msp.flows.deciding import Decided
+from msp.flows.console_offers import RIGHT, grant_of, has, offer_of
 from msp.people import users
 from msp.people.access import Actor, may
-from msp.people.credential_grants import GIVEN, WITHDRAWN, CredentialGrant
+from msp.people.credential_grants import CredentialGrant
 from msp.people.models import User
 from msp.remote.consoles import recordings, rules
 from msp.remote.consoles import tickets as passes
-from msp.remote.consoles.models import ConsoleSession
+from msp.remote.consoles.models import ConsoleSession, ConsoleWatcher
 from msp.remote.consoles.recordings import Recorded
 from msp.remote.consoles.rules import End, Limits, Standing
-from msp.secret_store import reference as references
 from msp.settings import Settings
 
-RIGHT = "console.open"
 LATELY, MOST_LATELY = timedelta(minutes=1), 20  # consoles that one person may ask for, however they end
 OVER = ("ended", "refused", "expired")
 #: What the log of a ticket and the portal call a kind of console.
 NAMES = {"terminal": "Terminal", "screen": "Screen"}
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """What the contract says now of one kind of console on one machine. `effect`: allow, ask or refuse."""
-
-    kind: str
-    effect: str
-    mode: str
-    clause_id: str | None
-    text: str
-    text_ru: str
-    way_out: str
-    way_out_ru: str
-    consent: bool
-    approver: str | None
-    grant_id: int | None = None  # the grant by which it is allowed
-
-
-def offers(
-    session: Session,
-    item: ConfigurationItem,
-    actor: Actor,
-    *,
-    ticket_id: int | None = None,
-    now: datetime | None = None,
-) -> list[Offer]:
-    """Return one offer for each kind of console that the machine has; none for one that has no console."""
-    now = now or utc_now()
-    kinds = [kind for kind in rules.KINDS if has(item, kind)]
-    if not kinds or not may(actor, RIGHT, item.client_id):
-        return []
-    decided = deciding.decide(session, item, "access", actor=actor.name, at=now)
-    grant = _grant(session, item, actor, ticket_id, now)
-    return [_offer(kind, decided, grant, now) for kind in kinds]
-
-
-def has(item: ConfigurationItem, kind: str) -> bool:
-    """Return whether a machine has such a console."""
-    if kind == "screen":
-        return item.transport == "vnc" or (item.transport == "ssh" and "vnc_port" in item.facts)
-    return item.transport in rules.KINDS.get(kind, ())
-
-
-def _offer(kind: str, decided: Decided, grant: CredentialGrant | None, now: datetime) -> Offer:
-    said = decided.decision
-    effect, text, text_ru = said.effect, said.text, said.text_ru
-    if grant is not None and grant.forbids(now) and effect != REFUSE:
-        effect = REFUSE
-        text = f"{grant.withdrawn_by} withdrew the use of the credential on this ticket."
-        text_ru = f"{grant.withdrawn_by} отозвал(а) право пользоваться учётными данными по этой заявке."
-    used = grant if grant is not None and grant.holds(now) else None
-    if used is not None and effect == ASK:
-        effect = ALLOW
-    return Offer(
-        kind=kind,
-        effect=effect,
-        mode=said.mode,
-        clause_id=said.clause_id,
-        text=text,
-        text_ru=text_ru,
-        way_out=said.way_out,
-        way_out_ru=said.way_out_ru,
-        consent=said.consent,
-        approver=said.approver,
-        grant_id=used.id if used else None,
-    )
-
-
-def _grant(
-    session: Session, item: ConfigurationItem, actor: Actor, ticket_id: int | None, now: datetime
-) -> CredentialGrant | None:
-    """Return the newest grant of this machine's credential to this person on this ticket that holds or forbids now.
-
-    What a run was given for itself admits nobody to a console.
-    """
-    if ticket_id is None:
-        return None
-    secrets = {str(references.parse(name)) for name in secrets_of(session, item)}
-    query = select(CredentialGrant).where(
-        CredentialGrant.client_id == item.client_id,
-        CredentialGrant.ticket_id == ticket_id,
-        CredentialGrant.actor == actor.name,
-        CredentialGrant.state.in_((GIVEN, WITHDRAWN)),
-        CredentialGrant.run_id.is_(None),
-        or_(CredentialGrant.asset_id == item.id, CredentialGrant.secret.in_(secrets)),
-    )
-    found = session.scalars(query.order_by(CredentialGrant.id.desc()))
-    return next((one for one in found if one.holds(now) or one.forbids(now)), None)
 
 
 def request(
@@ -165,8 +72,8 @@ def request(
     glass = BreakGlass(break_glass_approver, break_glass_reason) if break_glass_approver or break_glass_reason else None
     ticket = _ticket(session, ticket_id, item, kind, actor, now)
     decided = deciding.decide(session, item, "access", actor=actor.name, at=now, break_glass=glass)
-    grant = _grant(session, item, actor, ticket.id, now)
-    offer = _offer(kind, decided, grant, now)
+    grant = grant_of(session, item, actor, ticket.id, now)
+    offer = offer_of(kind, decided, grant, now)
     agreed = consent_by.strip()
     if offer.effect == ALLOW and offer.consent and not agreed:
         raise Misconfigured(
@@ -324,10 +231,30 @@ def standing(session: Session, console_ids: Collection[int], *, now: datetime, t
         if console.state != "open":
             withdrawn_by = withdrawn_by or "The server's own record"
         closed = console.withdrawn_at is not None and withdrawn_by == console.actor
-        found[console.id] = Standing(withdrawn_by, closed, active, refusal)
+        found[console.id] = Standing(withdrawn_by, closed, active, refusal, watchers_of(session, console.id, now))
     for missing in set(console_ids) - set(found):
         found[missing] = Standing(active=False)
     return found
+
+
+def watchers_of(session: Session, console_id: int, now: datetime) -> tuple[str, ...]:
+    """Return the names of the others who look at an open console now."""
+    query = select(User.name).join(ConsoleWatcher, ConsoleWatcher.user_id == User.id)
+    lately = ConsoleWatcher.seen_at > now - rules.WATCHING
+    return tuple(session.scalars(query.where(ConsoleWatcher.console_id == console_id, lately).order_by(User.name)))
+
+
+def watch(session: Session, console: ConsoleSession, actor: Actor, now: datetime) -> None:
+    """Note that somebody looks at an open console; that they began to is evidence, and its person is told."""
+    if actor.user_id is None or actor.user_id == console.user_id:
+        return
+    mine = (ConsoleWatcher.console_id == console.id) & (ConsoleWatcher.user_id == actor.user_id)
+    row = session.scalar(select(ConsoleWatcher).where(mine))
+    if row is not None:
+        row.seen_at = now
+        return
+    session.add(ConsoleWatcher(console_id=console.id, user_id=actor.user_id, since=now, seen_at=now))
+    _prove(session, console, "console.watched", now, {}, by=actor.name)
 
 
 def seen(session: Session, console_ids: Collection[int], now: datetime) -> None:

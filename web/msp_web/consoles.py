@@ -57,7 +57,9 @@ class Live:
     user_id: int
     limits: Limits
     must_end: "asyncio.Future[End]"
+    wire: "Socket"
     last_typed: datetime = field(default_factory=utc_now)
+    watchers: tuple[str, ...] = ()
 
     def typed(self) -> None:
         """Somebody typed or moved the mouse."""
@@ -181,7 +183,7 @@ class Consoles:
 
     async def _serve(self, console_id: int, user_id: int, wire: Socket, send: Send) -> None:
         loop = asyncio.get_running_loop()
-        live = Live(console_id, user_id, Limits(timedelta(), utc_now()), loop.create_future())
+        live = Live(console_id, user_id, Limits(timedelta(), utc_now()), loop.create_future(), wire)
         recorded: Recorded | None = None
         end = End("failed", "It did not open.")
         with log.about(console=console_id):
@@ -266,11 +268,21 @@ class Consoles:
                 if (live := self._live.get(console_id)) is not None:
                     standing = found.get(console_id, rules.Standing())
                     _settle(live, rules.must_end(standing, live.limits, utc_now(), live.last_typed))
+                    await _tell_watchers(live, standing.watchers)
 
 
 def _settle(live: Live, end: End | None) -> None:
     if end is not None and not live.must_end.done():
         live.must_end.set_result(end)
+
+
+async def _tell_watchers(live: Live, watchers: tuple[str, ...]) -> None:
+    """Tell the person at a console who looks, when that has changed."""
+    if watchers != live.watchers:
+        live.watchers = watchers
+        with suppress(OSError, RuntimeError, TimeoutError):  # the line is gone, or full: the next look tells
+            async with asyncio.timeout(LOOK):
+                await live.wire.say({"watchers": list(watchers)})
 
 
 async def _stop(task: "asyncio.Task[Any]") -> None:

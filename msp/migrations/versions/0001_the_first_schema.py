@@ -1141,6 +1141,20 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_billing_entry_ticket_id"), ["ticket_id"], unique=False)
 
     op.create_table(
+        "console_watcher",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("console_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("user_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("since", msp.db.UtcDateTime(), nullable=False),
+        sa.Column("seen_at", msp.db.UtcDateTime(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["console_id"], ["console_session.id"], name=op.f("fk_console_watcher_console_id_console_session")
+        ),
+        sa.ForeignKeyConstraint(["user_id"], ["user.id"], name=op.f("fk_console_watcher_user_id_user")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_console_watcher")),
+        sa.UniqueConstraint("console_id", "user_id", name=op.f("uq_console_watcher_console_id")),
+    )
+    op.create_table(
         "handover",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("appointment_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, Index
+from sqlalchemy import JSON, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from msp.db import Model
@@ -43,3 +43,15 @@ class ConsoleSession(Model):
     recording_bytes: Mapped[int] = mapped_column(default=0)
     recording_sha256: Mapped[str] = mapped_column(default="")
     recording_ms: Mapped[int] = mapped_column(default=0)  # how long it plays
+
+
+class ConsoleWatcher(Model):
+    """Somebody else who looks at an open console. Its person is told who, while `seen_at` is a few seconds old."""
+
+    __tablename__ = "console_watcher"
+    __table_args__ = (UniqueConstraint("console_id", "user_id"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    console_id: Mapped[int] = mapped_column(ForeignKey("console_session.id"))
+    user_id: Mapped[int] = mapped_column(ForeignKey("user.id"))
+    since: Mapped[datetime]
+    seen_at: Mapped[datetime]

@@ -26,6 +26,7 @@ ENDS = (
 )
 TICKET_LIFE = timedelta(seconds=30)
 GRANT_LIFE = timedelta(minutes=10)  # from "open terminal" until its page must have used it
+WATCHING = timedelta(seconds=6)  # since somebody's page last asked for what is new, while they count as watching
 SILENCE = timedelta(seconds=30)  # after which the process that served a console counts as dead
 
 
@@ -45,6 +46,7 @@ class Standing:
     closed: bool = False  # withdrawn by its own person
     active: bool = True
     refusal: str | None = None
+    watchers: tuple[str, ...] = ()  # names of the others who look
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,11 @@ def must_end(standing: Standing, limits: Limits, now: datetime, last_typed: date
 def narrower(asked: str, allowed: str) -> str:
     """Return the mode that is both asked for and allowed: `view` wins over `full`."""
     return "view" if "view" in (asked, allowed) else "full"
+
+
+def recording_name(console_id: int, opened: datetime, kind: str) -> str:
+    """Return the file of a console's recording within the folder of recordings."""
+    return f"{opened:%Y-%m}/console-{console_id}.{'rfb' if kind == 'screen' else 'cast'}"
 
 
 def latest(opened: datetime, limit: timedelta, window_ends: datetime | None) -> datetime:

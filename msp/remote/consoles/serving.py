@@ -12,7 +12,7 @@ from msp.remote.consoles import camera, screen, terminal
 from msp.remote.consoles.cast import CastRecorder
 from msp.remote.consoles.recordings import CannotRecord, Recorded, Tape
 from msp.remote.consoles.rfb_tape import RfbRecorder
-from msp.remote.consoles.rules import End
+from msp.remote.consoles.rules import End, recording_name
 from msp.remote.consoles.wire import Wire
 from msp.remote.ssh import SshTransport
 from msp.remote.target import Target
@@ -37,10 +37,9 @@ class Console:
     most_bytes: int
     recorded: Recorded | None = None
 
-    def tape(self, ending: str) -> Tape:
+    def tape(self) -> Tape:
         """Return a new file for its recording."""
-        name = f"{self.began:%Y-%m}/console-{self.console_id}.{ending}"
-        return Tape(self.folder, name, self.most_bytes)
+        return Tape(self.folder, recording_name(self.console_id, self.began, self.kind), self.most_bytes)
 
 
 async def serve(console: Console, wire: Wire, typed: Callable[[], None]) -> End:
@@ -58,7 +57,7 @@ async def _terminal(
     columns, rows = await _size(wire)
     opened = await stack.enter_async_context(ssh.open(console.target))
     recorder = CastRecorder(
-        console.tape("cast"),
+        console.tape(),
         columns=columns,
         rows=rows,
         title=console.title,
@@ -91,7 +90,7 @@ async def _screen(
         await behind.aclose()
         eye = None
         server = await stack.enter_async_context(screen.connect(console.target, ssh))
-    tape = console.tape("rfb")
+    tape = console.tape()
     pictures = (console.folder / tape.name).with_suffix("")
     recorder = RfbRecorder(tape, pictures, secrets=console.secrets, clock=time.monotonic)
 

@@ -51,6 +51,10 @@ async function socket() {
 function message(text) {
   const said = JSON.parse(text);
   if (said.open) tell(words.open, true);
+  if (said.watchers) {
+    const place = root.querySelector("[data-watchers]");
+    place.textContent = said.watchers.length ? ` · ${place.dataset.also} ${said.watchers.join(", ")}` : "";
+  }
   if (said.ended) finish(words.ended, said.detail);
 }
 

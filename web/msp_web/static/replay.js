@@ -1,10 +1,12 @@
 // Plays the recording of a console: a terminal from its asciicast, a screen from the stream that its server sent.
-// Both are states built up from the beginning, so going back means building up anew, at full speed.
+// Both are states built up from the beginning, so going back means building up anew, at full speed. Of a console that
+// is open now the recording is played as it grows.
 
 const root = document.querySelector("[data-player]");
 const at = (name) => root.querySelector(`[data-${name}]`);
 const [stage, seek, time, speed, skip, toggle] = ["screen", "seek", "time", "speed", "skip", "toggle"].map(at);
 const PAUSE = 1000; // milliseconds to which a longer pause is shortened
+const NEWS = 1000; // milliseconds between two questions for what is new
 const words = root.dataset;
 
 function problem(text) {
@@ -15,25 +17,28 @@ function problem(text) {
 
 const clock = (ms) => `${Math.floor(ms / 60000)}:${String(Math.floor(ms / 1000) % 60).padStart(2, "0")}`;
 
-// --- the two kinds: each gives {events: [[ms, ...]], reset(), show(event), done()} -------------------------------------
-async function terminal(bytes) {
+// --- the two kinds: each gives {events: [[ms, ...]], feed(bytes), reset(), show(event), settle()} ----------------------
+async function terminal() {
   const { Terminal } = await import("./vendor/xterm-6.0.0/xterm.mjs");
+  const view = new Terminal({ disableStdin: true, fontSize: 13, scrollback: 5000, theme: { background: "#10151c" }, fontFamily: "ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace" });
+  const decoder = new TextDecoder();
   const events = [];
-  let head = { width: 80, height: 24 };
-  for (const [number, line] of new TextDecoder().decode(bytes).split("\n").entries()) {
-    if (!line) continue;
-    try {
-      const value = JSON.parse(line);
-      if (number === 0) head = value;
-      else events.push([value[0] * 1000, value[1], value[2]]);
-    } catch { break; } // a recording that was cut off ends here
-  }
-  const view = new Terminal({ cols: head.width, rows: head.height, disableStdin: true, fontSize: 13, scrollback: 5000, theme: { background: "#10151c" }, fontFamily: "ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace" });
+  let head = null;
+  let rest = "";
   view.open(stage);
   window.replayView = view;
   return {
     events,
-    reset() { view.reset(); view.resize(head.width, head.height); },
+    feed(bytes) {
+      const lines = (rest + decoder.decode(bytes, { stream: true })).split("\n");
+      rest = lines.pop();
+      for (const line of lines) {
+        const value = JSON.parse(line);
+        if (head) events.push([value[0] * 1000, value[1], value[2]]);
+        else head = value;
+      }
+    },
+    reset() { view.reset(); if (head) view.resize(head.width, head.height); },
     show([, kind, data]) {
       if (kind === "o") view.write(data);
       if (kind === "r") { const [columns, rows] = data.split("x").map(Number); if (columns > 0 && rows > 0) view.resize(columns, rows); }
@@ -42,21 +47,29 @@ async function terminal(bytes) {
   };
 }
 
-async function screen(bytes) {
+async function screen() {
   const { default: RFB } = await import("./vendor/novnc-1.7.0/core/rfb.js");
   stage.classList.add("screen");
   const events = [];
-  const view = new DataView(bytes);
-  for (let place = 0; place + 8 <= bytes.byteLength;) {
-    const [ms, length] = [view.getUint32(place), view.getUint32(place + 4)];
-    if (place + 8 + length > bytes.byteLength) break; // cut off
-    events.push([ms, bytes.slice(place + 8, place + 8 + length)]);
-    place += 8 + length;
-  }
+  let rest = new Uint8Array();
   let rfb = null;
   let channel = null;
   return {
     events,
+    feed(bytes) {
+      const whole = new Uint8Array(rest.length + bytes.byteLength);
+      whole.set(rest);
+      whole.set(new Uint8Array(bytes), rest.length);
+      const view = new DataView(whole.buffer);
+      let place = 0;
+      while (place + 8 <= whole.length) {
+        const [ms, length] = [view.getUint32(place), view.getUint32(place + 4)];
+        if (place + 8 + length > whole.length) break;
+        events.push([ms, whole.buffer.slice(place + 8, place + 8 + length)]);
+        place += 8 + length;
+      }
+      rest = whole.slice(place);
+    },
     reset() {
       rfb?.disconnect();
       stage.querySelectorAll(":scope > div").forEach((old) => old.remove());
@@ -72,12 +85,35 @@ async function screen(bytes) {
   };
 }
 
-// --- playing -------------------------------------------------------------------------------------------------------
-const answer = await fetch(words.recording);
-if (!answer.ok) problem(words.missing);
-else {
+// --- of a console that is open: show at once whatever has come ----------------------------------------------------
+async function live(film) {
+  let place = 0;
+  let next = 0;
+  for (;;) {
+    const answer = await fetch(`${words.live}?from=${place}`).catch(() => null);
+    if (answer?.ok) {
+      const bytes = await answer.arrayBuffer();
+      if (bytes.byteLength) {
+        film.feed(bytes);
+        if (place === 0) film.reset();
+        place += bytes.byteLength;
+        while (next < film.events.length) film.show(film.events[next++]);
+        await film.settle();
+        root.dataset.ready = "yes";
+        continue;
+      }
+      if (answer.headers.get("X-Open") !== "yes") { location.reload(); return; } // it has ended: now it can be played
+    } else if (answer) { problem(words.missing); return; }
+    await new Promise((later) => { setTimeout(later, NEWS); });
+  }
+}
+
+// --- of one that has ended: play, seek, at any speed --------------------------------------------------------------
+async function play(film) {
+  const answer = await fetch(words.recording);
+  if (!answer.ok) { problem(words.missing); return; }
   if (answer.headers.get("X-Recording") === "changed") problem(words.changed);
-  const film = await (words.player === "screen" ? screen : terminal)(await answer.arrayBuffer());
+  try { film.feed(await answer.arrayBuffer()); } catch { problem(words.changed); }
   const length = Math.max(Number(words.length), film.events.at(-1)?.[0] ?? 0);
   seek.max = String(Math.ceil(length));
   let next = 0; // index of the next event
@@ -144,3 +180,6 @@ else {
   window.replayGo = go;
   tick();
 }
+
+const film = await (words.player === "screen" ? screen : terminal)();
+await (words.live ? live : play)(film);

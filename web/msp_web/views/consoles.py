@@ -15,11 +15,12 @@ from msp.clock import utc_now
 from msp.contracts.models import Client
 from msp.desk.models import Ticket
 from msp.errors import MspError, NotFound
+from msp.flows import console_offers as offering
 from msp.flows import consoles as flows
 from msp.people.access import may
 from msp.people.models import User
-from msp.remote.consoles import recordings
-from msp.remote.consoles.models import ConsoleSession
+from msp.remote.consoles import recordings, rules
+from msp.remote.consoles.models import ConsoleSession, ConsoleWatcher
 from msp.remote.consoles.tickets import BadTicket
 from msp.settings import Settings
 from msp_web import security, words_of_consoles
@@ -49,12 +50,12 @@ def ticket_key() -> bytes:
 def offered() -> dict[str, Any]:
     """Let the pages of an item and of a ticket show which consoles they could open, and why not."""
 
-    def console_offers(item: ConfigurationItem | None, ticket: Ticket | None = None) -> list[flows.Offer]:
+    def console_offers(item: ConfigurationItem | None, ticket: Ticket | None = None) -> list[offering.Offer]:
         asking = current_actor()
         if item is None or asking is None or (ticket is not None and not ticket.is_open):
             return []
         with read_only() as session:
-            return flows.offers(session, item, asking, ticket_id=ticket.id if ticket else None)
+            return offering.offers(session, item, asking, ticket_id=ticket.id if ticket else None)
 
     return {"console_offers": console_offers}
 
@@ -85,7 +86,7 @@ def index() -> str:
 
 
 @bp.post("/open")
-@requires(flows.RIGHT)
+@requires(offering.RIGHT)
 def request_console() -> ResponseReturnValue:
     """Ask the contract for a console. What it refuses is kept, and shown with the way out."""
     form = request.form
@@ -131,6 +132,7 @@ def show(console_id: int) -> Response:
             idle=settings().console_idle_minutes,
             frames=frames_of(console),
             playable=console.state == "ended" and bool(console.recording_bytes),
+            watchers=flows.watchers_of(session, console.id, utc_now()) if console.state == "open" else (),
         )
     answer = Response(text)
     answer.headers["Content-Security-Policy"] = policy()
@@ -151,7 +153,7 @@ def socket_address(console: ConsoleSession) -> str:
 
 
 @bp.post("/<int:console_id>/ticket")
-@requires(flows.RIGHT)
+@requires(offering.RIGHT)
 def issue(console_id: int) -> ResponseReturnValue:
     """Give the page of a console its one-use ticket."""
     with unit_of_work() as session:
@@ -160,7 +162,7 @@ def issue(console_id: int) -> ResponseReturnValue:
 
 
 @bp.get("/<int:console_id>/socket")
-@requires(flows.RIGHT)
+@requires(offering.RIGHT)
 def socket(console_id: int) -> ResponseReturnValue:
     """Use a ticket up: the gate of a console's socket. Only the server of sockets asks; no page has this address."""
     with read_only() as session:
@@ -226,6 +228,39 @@ def recording(console_id: int) -> Response:
     answer.headers["Cache-Control"] = "private, no-store"
     if keep:
         answer.headers["Content-Disposition"] = f'attachment; filename="console-{console_id}.{ending}"'
+    return answer
+
+
+@bp.get("/<int:console_id>/live")
+@requires("console.see")
+def live(console_id: int) -> Response:
+    """Give what an open console has shown since a byte of its recording; its person is told who looks."""
+    begin = number_of(request.args.get("from")) or 0
+    now = utc_now()
+    with read_only() as session:
+        console = scoped(session, ConsoleSession, console_id)
+        mine = (ConsoleWatcher.console_id == console.id) & (ConsoleWatcher.user_id == actor().user_id)
+        known = session.scalar(select(ConsoleWatcher.seen_at).where(mine))
+    opened = console.state == "open" and console.opened_at is not None
+    if opened and (known is None or now - known > rules.WATCHING / 3):
+        with unit_of_work() as session:
+            flows.watch(session, console, actor(), now)
+    name = console.recording
+    if opened and console.opened_at is not None:
+        name = rules.recording_name(console.id, console.opened_at, console.kind)
+    try:
+        path = recordings.path_of(settings().recordings_path, name)
+    except NotFound:
+        if not opened:
+            raise
+        data = b""  # it has not begun yet
+    else:
+        with path.open("rb") as file:
+            file.seek(min(begin, path.stat().st_size))
+            data = file.read(CHUNK)
+    answer = Response(data, mimetype="application/octet-stream")
+    answer.headers["X-Open"] = "yes" if opened else "no"
+    answer.headers["Cache-Control"] = "private, no-store"
     return answer
 
 
