@@ -62,14 +62,14 @@ _FILE = {
     "do": """set -e
 p={{ path }}; t="$p.msp-$$"
 umask 077
-trap 'rm -f -- "$t"' EXIT
+(trap 'rm -f -- "$t"' EXIT
 cat > "$t"
 if [ "$(sha256sum < "$t" | cut -d' ' -f1)" != {{ sha }} ]; then echo "the file arrived damaged" >&2; exit 5; fi
 {% if backup %}if [ -e "$p" ]; then cp -p -- "$p" "$p.msp-before"; fi
 {% endif %}{% if mode %}chmod {{ mode }} "$t"
 {% else %}if [ -e "$p" ]; then chmod "$(stat -c %a "$p")" "$t"; else chmod 644 "$t"; fi
 {% endif %}{% if owner %}chown {{ owner }} "$t"
-{% endif %}mv -f -- "$t" "$p"
+{% endif %}mv -f -- "$t" "$p")
 """,
     "undo": """p={{ path }}
 if [ -e "$p.msp-before" ]; then mv -f -- "$p.msp-before" "$p"; else rm -f -- "$p"; fi
@@ -160,14 +160,15 @@ done
 """
 _HTTP = """command -v curl >/dev/null 2>&1 || { echo "this host has no curl" >&2; exit 5; }
 t=$(mktemp) || exit 5
-trap 'rm -f -- "$t"' EXIT
+(trap 'rm -f -- "$t"' EXIT
 code=$(curl -sS{% if not verify %}k{% endif %} -m {{ seconds }} -X {{ method }} -o "$t" -w '%{http_code}' \
 {% for header in headers %}-H {{ header }} {% endfor %}{% if body is not none %}--data-binary {{ body }} {% endif %}\
 -- {{ url }}) || exit 7
 echo "status $code"
 case "$code" in {{ wanted | raw }}) ;; *) echo "status $code is not what was expected" >&2; exit 1;; esac
 {% if contains %}grep -qF -e {{ contains }} "$t" || { echo "the answer lacks the expected text" >&2; exit 1; }
-{% endif %}"""
+{% endif %})
+"""
 
 
 class Acts:

@@ -96,6 +96,7 @@ class MemoryLedger:
     ends: list[HostEnd] = field(default_factory=list)
     claimed: set[Key] = field(default_factory=set)
     finished: set[Key] = field(default_factory=set)
+    mark: str = ""  # of the tokens, so that no two runs share one; without it there are none
     keep: bool = True  # False: count nothing, keep nothing; the listener has seen it
 
     def history(self) -> History:
@@ -122,4 +123,4 @@ class MemoryLedger:
             self.claimed.discard(key)
 
     def token(self, key: Key) -> str:
-        return ""
+        return f"msp-{self.mark}-{key.host}-{key.step}-{key.phase}-{key.attempt}" if self.mark else ""

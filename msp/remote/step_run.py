@@ -13,9 +13,10 @@ from typing import Any, Protocol
 from msp.clock import utc_now
 from msp.errors import Misconfigured
 from msp.redact import Redactor
-from msp.remote import render
+from msp.remote import render, traces
 from msp.remote.acts import Act, Acts, Condition, Question
 from msp.remote.bookkeeping import Bookkeeper
+from msp.remote.following import KILLING, Following
 from msp.remote.ledger import History, Key, Phase, StepRecord
 from msp.remote.outcome import NOT_SENT, OK, Outcome
 from msp.remote.output import KEEPING
@@ -25,17 +26,6 @@ from msp.remote.spool import Spool
 from msp.remote.sudo import Become
 from msp.remote.target import Target
 from msp.remote.transport import Becomes, CannotOpen, Fading, NotAdmitted, Output, Performer, Shell, Transport
-from msp.remote.winrm import bootstrap
-
-#: Is a process marked with the token still alive? Exit status 0 yes, 1 no. Our own shell holds the word only in two.
-ALIVE = """t=%s
-for p in /proc/[0-9]*; do
-  [ "$p" = "/proc/$$" ] && continue
-  if tr '\\0' '\\n' < "$p/environ" 2>/dev/null | grep -q "^MSP_STEP=""$t"; then exit 0; fi
-  if grep -qs "MSP_STEP=""$t;" "$p/cmdline"; then exit 0; fi
-done
-exit 1
-"""
 
 
 @dataclass(slots=True)
@@ -87,6 +77,10 @@ class Line:
             raise Misconfigured(what, advice="Steps of kinds network and screen need a host reached that way.")
         return opened
 
+    @property
+    def is_open(self) -> bool:
+        return self._opened is not None
+
     async def outlasting(self, time: timedelta) -> None:
         """Give back what would end before `time` has passed; the next command opens anew."""
         opened: object = self._opened
@@ -109,6 +103,7 @@ class Course:
     undoable: list[PlannedStep] = field(default_factory=list)
     notified: set[str] = field(default_factory=set)
     tolerated: Outcome | None = None
+    killing: float = 0.0  # seconds spent on ending commands by force
     visit: bool = False
 
     def done(self, planned: PlannedStep) -> None:
@@ -294,14 +289,14 @@ class StepRun:
             if verdict == "finished":
                 self._course.done(planned)
                 return OK
-            if isinstance(act, Script):
-                act = _marked(act, self._around.books.token(key))
             self._course.done(planned)
         self._host.sent = claimed
         try:
-            output = await self._perform(act, key)
+            output = await (self._followed(act, key) if claimed else self._perform(act, key))
         except asyncio.CancelledError:
-            detail = "Cancelled while at work; the command was told to stop, and may live on."
+            ended = claimed and await self._killed(key)
+            how = "and its host says that it has" if ended else "and may live on"
+            detail = f"Cancelled while at work; the command was told to stop, {how}."
             cut = Outcome("cancelled", detail=detail, sent=claimed)
             self._tell("do", cut, started, attempt=attempt, rendered=rendered)
             raise
@@ -314,13 +309,16 @@ class StepRun:
 
     async def _doubt(self, key: Key) -> Outcome | None:
         """An interruption left this effect in doubt. Return None if it may be done now, else why not."""
+        if (ended := await self._following(key).ended()) is not None:
+            await self._around.books.resolve(key, ran=True)
+            self._course.done(self._planned)
+            return replace(ended, detail=f"Its host tells how it ended during an interruption. {ended.detail}".strip())
         has_probe = self._act("probe") is not None  # it has just said: needed
         if not has_probe and not self._planned.step.idempotent:
             detail = "An interruption left it in doubt and it has no probe: it may have happened. A person must look."
             return Outcome("lost", detail=detail)
         if token := self._around.books.token(key):
-            question = bootstrap.ALIVE if self._host.target.platform == "windows" else ALIVE
-            alive = await self._run_script(question % token)
+            alive = await self._run_script(traces.alive(token, self._host.target.platform))
             if alive.status != 1:
                 detail = "An interruption left it in doubt, and its process may still be at work on the host."
                 return Outcome("lost", detail=detail)
@@ -359,10 +357,8 @@ class StepRun:
             if verdict == "in_doubt" and (doubt := await self._doubt_of_undo(key)):
                 self._tell("undo", doubt, started)
                 return doubt
-            if isinstance(act, Script):
-                act = _marked(act, self._around.books.token(key))
             self._host.sent = True
-            output = await self._perform(act, key)
+            output = await self._followed(act, key)
             self._host.sent = False
         except (CannotOpen, NotAdmitted) as error:
             self._tell("undo", error.outcome, started)
@@ -382,17 +378,46 @@ class StepRun:
         await self._around.books.claim(key)
         return None
 
-    async def _run_script(self, script: str, stdin: bytes = b"", idle: timedelta | None = None) -> Output:
+    async def _run_script(
+        self, script: str, stdin: bytes = b"", idle: timedelta | None = None, timeout: timedelta | None = None
+    ) -> Output:
         """Run a script as the account that the step is for."""
         shell = await self._line.shell()
         if not self._planned.become:
-            return await shell.run(script, timeout=self._left(), stdin=stdin, idle=idle)
+            return await shell.run(script, timeout=timeout or self._left(), stdin=stdin, idle=idle)
         if not isinstance(shell, Becomes):
             what = f"{self._host.target.name} is reached by {self._host.target.transport}, where nothing acts by sudo."
             raise Misconfigured(what, advice="Take `become` out of the playbook, or log in as that account.")
         credential = self._host.target.credential
         become = Become(self._planned.become, credential.become_password or credential.password)
-        return await shell.run_as(become, script, timeout=self._left(), stdin=stdin, idle=idle)
+        return await shell.run_as(become, script, timeout=timeout or self._left(), stdin=stdin, idle=idle)
+
+    async def _followed(self, act: Act, key: Key) -> Output:
+        """Do an effect that can be found again: told truly after a lost connection, and ended when its time is over."""
+        if not isinstance(act, Script):
+            return await self._perform(act, key)
+        output = await self._perform(traces.marked(act, self._around.books.token(key)), key)
+        if output.outcome.kind == "lost":
+            ended = await self._following(key).reattached()
+            if ended is not None:
+                detail = f"The connection was lost; the host tells how it ended. {ended.detail}".strip()
+                return replace(output, outcome=replace(ended, detail=detail))
+        if output.outcome.kind == "timeout" and await self._killed(key):
+            detail = "The command did not end in time; it was told to stop, and its host says that it has."
+            return replace(output, outcome=replace(output.outcome, detail=detail))
+        return output
+
+    def _following(self, key: Key) -> Following:
+        token = "" if self._host.target.platform == "windows" else self._around.books.token(key)
+        return Following(token, self._line, lambda script, time: self._run_script(script, timeout=time), self._left)
+
+    async def _killed(self, key: Key) -> bool:
+        """End a command by force within what is left of the host's time for that; return whether it is gone."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        gone = await self._following(key).killed(KILLING - timedelta(seconds=self._course.killing))
+        self._course.killing += loop.time() - began
+        return gone
 
     async def _perform(self, act: Act, key: Key) -> Output:
         """Do one act and return how it ended."""
@@ -433,18 +458,3 @@ class StepRun:
 def _shown(act: Act) -> str:
     """Return what may be stored of an act; conditions and questions have nothing to show."""
     return "" if isinstance(act, (Condition, Question)) else act.text
-
-
-def _marked(script: Script, token: str) -> Script:
-    """Return a script whose process can be found again by its token, also after our death."""
-    if not token:
-        return script
-    if (for_windows := bootstrap.marked(script.text, token)) is not None:
-        return Script(for_windows, script.stdin, script.reads_secrets)
-    head, body = "", script.text
-    if body.startswith("#!"):
-        head, _, body = body.partition("\n")
-        if not head.endswith("sh"):
-            return script
-        head += "\n"
-    return Script(f"{head}export MSP_STEP={token}; {body}", script.stdin, script.reads_secrets)
