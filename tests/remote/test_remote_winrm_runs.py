@@ -131,5 +131,5 @@ async def test_command_is_found_again_by_its_token(target: Target, server: winrm
         await asyncio.wait([task])
         assert (await other.run(bootstrap.ALIVE % "run-7", timeout=question)).status == 1
     assert sum(line.startswith("set MSP_STEP=run-7& powershell.exe ") for line in server.peer.lines) == 1
-    await done(target, "steps: [{cmd: exit 0, check: {cmd: exit 0}}]", ledger=MemoryLedger())
+    await done(target, "steps: [{cmd: exit 0, check: {cmd: exit 0}}]", ledger=MemoryLedger(mark="run"))
     assert [line.startswith("set MSP_STEP=") for line in server.peer.lines[-2:]] == [True, False]
