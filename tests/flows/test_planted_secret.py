@@ -23,7 +23,7 @@ from msp.assets import inventory
 from msp.assets.models import ConfigurationItem
 from msp.people import users
 from msp.remote.models import StepResult
-from msp.vault import Vault
+from msp.vault import Vault, VaultSecret
 from msp_web.app import create_app
 
 pytestmark = pytest.mark.slow
@@ -158,6 +158,7 @@ def pages(world: World, run_ids: list[int], ticket_ids: list[int | None]) -> dic
             by="test",
         )
         steps = list(session.scalars(select(StepResult.id)))
+        kept = list(session.scalars(select(VaultSecret.id)))
         hosts = list(session.execute(select(StepResult.run_id, StepResult.run_host_id, StepResult.step)))
     app = create_app(world.settings)
     app.config["PROPAGATE_EXCEPTIONS"] = True
@@ -167,6 +168,11 @@ def pages(world: World, run_ids: list[int], ticket_ids: list[int | None]) -> dic
             "/tickets/",
             "/tickets/list.csv",
             "/assets/list.csv",
+            "/credentials/",
+            "/credentials/list.csv",
+            *(f"/credentials/{number}" for number in kept),
+            *(f"/credentials/{number}/reveal" for number in kept),
+            *(f"/assets/{number}" for number in world.planted.assets.values()),
             "/evidence/",
             f"/evidence/{world.alfa}/export",
             *(f"/runs/{run_id}" for run_id in run_ids),
@@ -179,7 +185,7 @@ def pages(world: World, run_ids: list[int], ticket_ids: list[int | None]) -> dic
             ),
             *(f"/tickets/{ticket_id}" for ticket_id in ticket_ids),
         ],
-        "olga@alfa.example": ["/portal/", "/portal/evidence", "/portal/evidence.jsonl"]
+        "olga@alfa.example": ["/portal/", "/portal/credentials/", "/portal/evidence", "/portal/evidence.jsonl"]
         + [f"/portal/tickets/{ticket_id}" for ticket_id in ticket_ids],
     }
     found: dict[str, bytes] = {}
@@ -232,7 +238,8 @@ def test_planted_secrets_are_nowhere_to_be_found(world: World, tmp_path: Path) -
     assert hits(world.worker_log().encode(), wanted) == []
     assert hits((tmp_path / "alfa.jsonl").read_bytes(), wanted) == []
     shown = pages(world, [leaking.id, greeted.id], [leaking.ticket_id, greeted.ticket_id])
-    for word in (f"/runs/{leaking.id}", "output", f"/tickets/{leaking.ticket_id}", "list.csv", "/portal/", "export"):
+    told = ("output", "list.csv", "/portal/", "export", "/credentials/1", "/portal/credentials/", "/assets/1")
+    for word in (f"/runs/{leaking.id}", f"/tickets/{leaking.ticket_id}", *told):
         assert any(word in path for path in shown), word
     assert {path: found for path, data in shown.items() if (found := hits(data, wanted))} == {}
     db.use(world.settings.database_url)

@@ -13,6 +13,7 @@ import bao
 import pytest
 import sshd
 from sqlalchemy import select
+from test_planted_secret import dump, every_form, hits, pages
 from world import ANNA, Doorbell, World
 
 from msp import evidence
@@ -20,7 +21,6 @@ from msp.assets import inventory
 from msp.assets.models import ConfigurationItem
 from msp.clock import utc_now
 from msp.desk.models import Ticket
-from msp.engine.models import Job
 from msp.errors import Conflict, Misconfigured, NotFound
 from msp.evidence import Evidence
 from msp.flows import approving, proving, rotating
@@ -290,8 +290,10 @@ def test_a_password_is_changed_by_its_own_user_and_proven(world: World, tmp_path
             with world.database.read() as session:
                 (host,) = session.scalars(select(RotationHost).where(RotationHost.rotation_id == number))
                 assert (host.old_works, host.new_works) == (False, True)
-                dump = str(session.execute(select(Job.payload)).all())
-            assert fleet.value(name="pass") not in dump
+            wanted = every_form([first, fleet.value(name="pass")])
+            assert hits(dump(world), wanted) == [], "neither value stands anywhere but sealed"
+            shown = pages(world, [ended.run_id or 0], [ended.ticket_id])
+            assert {path: found for path, data in shown.items() if (found := hits(data, wanted))} == {}
     finally:
         subprocess.run(["userdel", user], check=False, capture_output=True)
 
