@@ -164,7 +164,7 @@ def week(visits: int = 2000, technicians: int = 150, days: int = 5, seed: int = 
     return found
 
 
-def yardsticks(folder: Path, seconds: float, only: set[str]) -> None:
+def yardsticks(folder: Path, seconds: float, only: set[str], accelerator: str) -> None:
     known, gaps = best_known(folder), []
     for file in sorted(folder.rglob("*.txt")):
         text = file.read_text(errors="replace")
@@ -173,7 +173,9 @@ def yardsticks(folder: Path, seconds: float, only: set[str]) -> None:
         raw = vrptw(file) if "VEHICLE" in text else trsp(file) if "CREW COUNT" in text and "TOOLS" in text else None
         if raw is None:
             continue
-        found = solve(raw, seconds=seconds)
+        begin = time.process_time()
+        found = solve(raw, seconds=seconds, accelerator=accelerator)
+        spent = time.process_time() - begin
         distance, best = found.verdict.travel / TENTHS, known.get(raw["name"], known.get(file.stem))
         gap = (distance / best - 1) * 100 if best else None
         if gap is not None and not found.verdict.dropped:
@@ -181,7 +183,8 @@ def yardsticks(folder: Path, seconds: float, only: set[str]) -> None:
         shown = f"{gap:+.1f} %" if gap is not None else "no best known value"
         print(
             f"{file.stem}: {distance:.1f} against {best}: {shown}, {found.verdict.dropped} left out, "
-            f"{len(found.plan['routes'])} routes, {found.iterations} iterations, {found.seconds:.0f} s",
+            f"{len(found.plan['routes'])} routes, {found.iterations} iterations, "
+            f"{found.seconds:.0f} s, {spent:.0f} CPU s",
             flush=True,
         )
     if gaps:
@@ -210,9 +213,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--accelerator", default="auto", choices=("auto", "pyvrp", "none"))
     parser.add_argument("--only", default="", help="names of instances, with commas between")
     given = parser.parse_args()
     if given.folder:
-        yardsticks(given.folder, given.seconds, set(filter(None, given.only.split(","))))
+        yardsticks(given.folder, given.seconds, set(filter(None, given.only.split(","))), given.accelerator)
     else:
         big(given.seconds)

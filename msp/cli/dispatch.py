@@ -32,7 +32,15 @@ def dispatch() -> None:
 @click.option(
     "--iterations", type=click.IntRange(min=0), help="Steps of the search; the same seed then gives the same plan."
 )
-def solve(problem: Path, plan: Path, seconds: float | None, seed: int, iterations: int | None) -> None:
+@click.option(
+    "--accelerator",
+    type=click.Choice(["auto", "pyvrp", "none"]),
+    default="auto",
+    help="PyVRP for a better start: auto where it is installed, seconds are given and the problem suits it.",
+)
+def solve(
+    problem: Path, plan: Path, seconds: float | None, seed: int, iterations: int | None, accelerator: str
+) -> None:
     """Plan the visits of PROBLEM and write PLAN. A plan that `check` rejects is never written.
 
     \b
@@ -41,7 +49,9 @@ def solve(problem: Path, plan: Path, seconds: float | None, seed: int, iteration
     """
     from msp.dispatch.solve import solve as plan_visits
 
-    found = plan_visits(read(problem), seconds=seconds, seed=seed, iterations=iterations, began=BEGAN)
+    found = plan_visits(
+        read(problem), seconds=seconds, seed=seed, iterations=iterations, began=BEGAN, accelerator=accelerator
+    )
     write(plan, found.plan)
     _print_score(found.verdict)
     click.echo(f"{found.iterations} iterations in {found.seconds:.1f} s; wrote {plan}.")

@@ -1,9 +1,11 @@
 """From a problem to a plan within a time or a number of iterations; never a plan that the checker rejects."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from msp.dispatch import accelerate
 from msp.dispatch import plan as plans
 from msp.dispatch import problem as problems
 from msp.dispatch.checker import Verdict, check
@@ -13,6 +15,8 @@ from msp.dispatch.network import Network
 from msp.dispatch.report import to_plan
 from msp.dispatch.solution import Solution
 from msp.errors import Misconfigured
+
+ACCELERATORS = ("auto", "pyvrp", "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +35,14 @@ def solve(
     iterations: int | None = None,
     tuning: Tuning | None = None,
     began: float | None = None,
+    accelerator: str = "auto",
 ) -> Solved:
     """Plan a dispatch-problem/1 (parsed JSON). The same seed and iterations give the same plan.
 
     seconds: wall clock, checking included; the search ends a little before. iterations: of ruin and recreate.
-    began: the time.monotonic() from which the seconds count. Raises Misconfigured for a problem without any plan.
+    began: the time.monotonic() from which the seconds count. accelerator: pyvrp, none, or auto: PyVRP where it is
+    installed, seconds are given and the problem is near enough to what it can model.
+    Raises Misconfigured for a problem without any plan.
     """
     clock = time.monotonic
     begin = clock() if began is None else began
@@ -57,6 +64,7 @@ def solve(
     insert(solution, by_difficulty(solution), expired)
     solution.forget()
     first = solution.snapshot()
+    _accelerate(solution, accelerator, until - clock() if until is not None else None, iterations, seed, expired)
     improver = Improver(solution, seed, tuning)
     started = clock()
 
@@ -86,3 +94,33 @@ def solve(
         f"No feasible plan was found: {rejected[0]}",
         advice="Look at the pinned visits: they hold whatever else is planned.",
     )
+
+
+def _accelerate(
+    solution: Solution,
+    accelerator: str,
+    left: float | None,
+    iterations: int | None,
+    seed: int,
+    expired: Callable[[], bool],
+) -> None:
+    """Let PyVRP look for a better start, if it is wanted and may help; a worse one is not kept."""
+    if accelerator not in ACCELERATORS:
+        raise Misconfigured(
+            f"There is no accelerator {accelerator!r}.", advice=f"Choose one of {', '.join(ACCELERATORS)}."
+        )
+    if accelerator == "none" or not accelerate.available():
+        if accelerator == "pyvrp":
+            raise Misconfigured("PyVRP is not installed.", advice="Install the extra: msp-toolkit[routing].")
+        return
+    share = accelerate.fits(solution.net)
+    wanted = share > 0 if accelerator == "pyvrp" else share >= accelerate.ENOUGH and left is not None
+    if not wanted or (left is not None and left < accelerate.SHORTEST):
+        return
+    before, score = solution.snapshot(), (solution.tier1, solution.tier2)
+    seconds = left * (accelerate.MOST if share >= 1 else accelerate.SOME) if left is not None else None
+    absent = accelerate.reseed(solution, seconds=seconds, iterations=iterations, seed=seed, scale=solution.scale)
+    insert(solution, absent, expired)
+    solution.forget()
+    if (solution.tier1, solution.tier2) >= score:
+        solution.restore(before)
