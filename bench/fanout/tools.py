@@ -40,8 +40,10 @@ class Ground:
 _OURS = r'"stdout":"fx-\d'
 
 
-def ours(ground: Ground, steps: int, *, recorded: bool = True) -> Call:
-    """`msp run` of a playbook that changes something: every step claimed, and recorded where there is a contract."""
+def ours(ground: Ground, steps: int, *, recorded: bool = True, ticket: bool = False) -> Call:
+    """`msp run` of a playbook that changes something: pinned keys, and where there is an installation the contract asked,
+    every step claimed, results redacted and stored, and evidence. ticket: its log, clocks and bill follow too.
+    """
     playbook = ground.folder / f"ours-{steps}.yml"
     lines = ["name: fanout", 'version: "1"', "action_class: change", "steps:"]
     for step in range(1, steps + 1):
@@ -51,8 +53,8 @@ def ours(ground: Ground, steps: int, *, recorded: bool = True) -> Call:
     msp = str(Path(sys.executable).with_name("msp"))
     common = ("run", str(playbook), "--hosts", str(ground.hosts), "--json")
     if recorded:
-        named = (msp, "--config", str(ground.config), *common, "--ticket", str(ground.ticket))
-        return Call(named, mark=_OURS)
+        of_ticket = ("--ticket", str(ground.ticket)) if ticket else ()
+        return Call((msp, "--config", str(ground.config), *common, *of_ticket), mark=_OURS)
     return Call((msp, *common), {"MSP_DATA": str(ground.folder / "nothing")}, _OURS)
 
 
@@ -94,6 +96,7 @@ def ansible(ground: Ground, steps: int, *, kex: str = "") -> Call:
 
 TOOLS = {
     "ours": ours,
+    "ours (for a ticket)": lambda ground, steps: ours(ground, steps, ticket=True),
     "ours (nothing recorded)": lambda ground, steps: ours(ground, steps, recorded=False),
     "parallel-ssh": lambda ground, steps: ground.python("parallel_ssh_client.py", steps),
     "Nornir + paramiko": lambda ground, steps: ground.python("nornir_paramiko.py", steps),
