@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from msp.errors import Misconfigured
-from msp.remote import render
+from msp.remote import rebooting, render
 from msp.remote.playbook_part import Special
 from msp.remote.playbook_steps import (
     FOR_POSIX,
@@ -22,10 +22,12 @@ from msp.remote.playbook_steps import (
     File,
     Http,
     Package,
+    Reboot,
     Service,
     Step,
     WaitFor,
 )
+from msp.remote.rebooting import Restart
 from msp.remote.render import Script
 from msp.remote.transport import Work
 from msp.secret import Secret
@@ -49,7 +51,7 @@ class Question:
     message: str
 
 
-Act = Script | Condition | Question | Work
+Act = Script | Condition | Question | Restart | Work
 
 _FILE = {
     "probe": """p={{ path }}
@@ -175,10 +177,18 @@ class Acts:
     """Makes acts for one step on one host. `scope` is what templates see; `secrets` names what is secret in it."""
 
     def __init__(
-        self, scope: Mapping[str, Any], *, secrets: frozenset[str], timeout: timedelta, folder: Path | None, what: str
+        self,
+        scope: Mapping[str, Any],
+        *,
+        secrets: frozenset[str],
+        timeout: timedelta,
+        folder: Path | None,
+        what: str,
+        token: str = "",
     ) -> None:
+        """token: by which the host knows this effect again."""
         self._scope, self._secrets, self._timeout = scope, secrets, timeout
-        self._folder, self._what = folder, what
+        self._folder, self._what, self._token = folder, what, token
 
     def of(self, step: Step, phase: str) -> Act | None:
         """Return the act of one phase of a step, or None if the step has none.
@@ -235,6 +245,8 @@ class Acts:
             return self._wait_for(act)
         if isinstance(act, Http):
             return self._http(act)
+        if isinstance(act, Reboot):
+            return self._reboot(act)
         if isinstance(act, File | Service | Package):
             found = self._proving(act, "do")
             if found is not None:
@@ -325,6 +337,16 @@ class Acts:
             contains=self._field(act.contains) if act.contains else None,
             verify=act.verify,
         )
+
+    def _reboot(self, act: Reboot) -> Restart:
+        command = Script(rebooting.COMMAND)
+        if act.command is not None:
+            command = render.script(act.command, self._scope, self._what)
+        values = {"boot_id": self._field(act.boot_id), "token": render.Raw(self._token or "boot"),
+                  "command": render.Raw(command.text), "message": self._shown(act.message)}  # fmt: skip
+        begin = self._script(rebooting.BEGIN, **values)
+        both = Script(begin.text, command.stdin + begin.stdin, command.reads_secrets + begin.reads_secrets)
+        return Restart(both, self._script(rebooting.ASK, **values), act.wait)
 
     def _joined(self, name: str, value: str) -> Any:
         filled = self._field(value)

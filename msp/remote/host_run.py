@@ -49,7 +49,7 @@ class HostRun:
                 return error.outcome
             return await self._steps()
         finally:
-            await self.line.drop()
+            await self.line.close()
 
     def _unfit(self) -> str:
         book, target = self._around.plan.playbook, self.target

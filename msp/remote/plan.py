@@ -164,7 +164,7 @@ class _Unroll:
                 step=step,
                 scope=inner,
                 secrets=book.secrets,
-                timeout=step.timeout or self._step_timeout or book.limits.step,
+                timeout=step.timeout or self._step_timeout or max(book.limits.step, step.do.lasts),
                 reads=book.action_class == "read" or step.changes is False or step.do.only_looks,
                 whens=conditions,
                 become=become,

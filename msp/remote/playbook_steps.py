@@ -124,8 +124,19 @@ class Include(Part):
 class Reboot(Part):
     """Restart the target and wait until it answers again with a new boot id."""
 
-    wait: Duration = timedelta(minutes=5)
-    message: str = ""
+    wait: Duration = Field(default=timedelta(minutes=5), description="How long it may stay away.")
+    message: str = Field(default="", description="Shown to everybody who is logged in.")
+    command: str | None = Field(default=None, description="What restarts it, if not the system's own way.")
+    boot_id: str = Field(default="/proc/sys/kernel/random/boot_id", description="File that names the boot.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain(cls, given: Any) -> Any:
+        return {} if given is None else {"message": given} if isinstance(given, str) else given
+
+    @property
+    def proves_itself(self) -> bool:
+        return True
 
 
 #: Kinds that prove by themselves what they did, so that a step needs no `check`.
@@ -136,7 +147,7 @@ READ_ONLY: Final = frozenset({"wait_for", "assert", "approve"})
 FOR_WINDOWS: Final = frozenset({"powershell", "cmd"})
 FOR_POSIX: Final = frozenset({"shell", "file", "service", "package", "wait_for", "http"})
 #: Kinds that are spoken of but not built.
-NOT_BUILT: Final = {"reboot": "restart the host by a visit or by hand, then run the rest"}
+NOT_BUILT: Final[dict[str, str]] = {}
 
 
 class Action(Part):
@@ -177,6 +188,11 @@ class Action(Part):
     def act(self) -> Any:
         """The one part that is set."""
         return getattr(self, next(iter(self.model_fields_set)))
+
+    @property
+    def lasts(self) -> timedelta:
+        """How long it may take by what it says itself."""
+        return self.act.wait + timedelta(seconds=30) if isinstance(self.act, Reboot) else timedelta(0)
 
     @property
     def only_looks(self) -> bool:

@@ -21,6 +21,7 @@ from msp.remote.ledger import History, Key, Phase, StepRecord
 from msp.remote.outcome import NOT_SENT, OK, Outcome
 from msp.remote.output import KEEPING
 from msp.remote.plan import Plan, PlannedStep
+from msp.remote.rebooting import Rebooting, Restart
 from msp.remote.render import Script
 from msp.remote.spool import Spool
 from msp.remote.sudo import Become
@@ -85,11 +86,17 @@ class Line:
         """Give back what would end before `time` has passed; the next command opens anew."""
         opened: object = self._opened
         if isinstance(opened, Fading) and not opened.lasts(time):
-            opened.retire()
             await self.drop()
 
     async def drop(self) -> None:
-        """Close; the next command opens anew."""
+        """Close for good; the next command opens anew, over a connection of its own."""
+        opened: object = self._opened
+        if isinstance(opened, Fading):
+            opened.retire()
+        await self.close()
+
+    async def close(self) -> None:
+        """Give the connection back; it may be kept warm."""
         self._opened = None
         await self._stack.aclose()
         self._stack = AsyncExitStack()
@@ -154,6 +161,7 @@ class StepRun:
             timeout=self._left(),
             folder=planned.folder,
             what=f"{planned.what}, {phase}",
+            token=self._around.books.token(self._key(phase)),
         )
         return acts.of(planned.step, phase)
 
@@ -281,7 +289,7 @@ class StepRun:
         if claimed:
             verdict = await self._around.books.claim(key)
             if verdict == "in_doubt":
-                doubt = await self._doubt(key)
+                doubt = await self._doubt(key, act)
                 if doubt is not None:
                     self._tell("do", doubt, started, attempt=attempt, rendered=rendered)
                     return doubt
@@ -307,9 +315,9 @@ class StepRun:
             self._course.undoable = [other for other in self._course.undoable if other.number != planned.number]
         return output.outcome
 
-    async def _doubt(self, key: Key) -> Outcome | None:
+    async def _doubt(self, key: Key, act: Act) -> Outcome | None:
         """An interruption left this effect in doubt. Return None if it may be done now, else why not."""
-        if (ended := await self._following(key).ended()) is not None:
+        if (ended := await self._ended(key, act)) is not None:
             await self._around.books.resolve(key, ran=True)
             self._course.done(self._planned)
             return replace(ended, detail=f"Its host tells how it ended during an interruption. {ended.detail}".strip())
@@ -407,6 +415,18 @@ class StepRun:
             return replace(output, outcome=replace(output.outcome, detail=detail))
         return output
 
+    async def _ended(self, key: Key, act: Act) -> Outcome | None:
+        """Ask the host how an effect of before an interruption ended; None if it does not know."""
+        if isinstance(act, Restart):
+            return await self._rebooting(act).ended()
+        return await self._following(key).ended() if isinstance(act, Script) else None
+
+    def _rebooting(self, act: Restart) -> Rebooting:
+        async def run(script: Script, time: timedelta) -> Output:
+            return await self._run_script(script.text, script.stdin, timeout=time)
+
+        return Rebooting(act, self._line, run, self._left)
+
     def _following(self, key: Key) -> Following:
         token = "" if self._host.target.platform == "windows" else self._around.books.token(key)
         return Following(token, self._line, lambda script, time: self._run_script(script, timeout=time), self._left)
@@ -432,7 +452,9 @@ class StepRun:
         if isinstance(act, Question):
             refusal = self._around.approved(self._host.target, self._planned, act)
             return Output(Outcome("refused", detail=refusal) if refusal else OK)
-        if isinstance(act, Script):
+        if isinstance(act, Restart):
+            output = await self._rebooting(act).restart()
+        elif isinstance(act, Script):
             output = await self._run_script(act.text, act.stdin, self._around.plan.playbook.limits.idle)
         else:
             output = await (await self._line.performer()).perform(act, timeout=self._left())

@@ -40,7 +40,6 @@ def faults(text: str) -> list[str]:
         (HEAD + "steps:\n  - do: {shel: 'true'}\n", "6:10: Unknown key 'shel'. Did you mean 'shell'?"),
         (HEAD + "steps:\n  - do: {shell: a, file: {path: b}}\n", "6:9: 'do' needs exactly one of shell"),
         (HEAD + "steps:\n  - do: 'true'\n", "6:5: Step number 1 has no check"),
-        (HEAD + "steps:\n  - {do: {reboot: {}}}\n", "6:10: Steps of kind reboot cannot run yet"),
         (HEAD + "steps:\n  - {do: a, check: b, retry: 3}\n", "6:23: Only an idempotent step"),
         (HEAD + "steps:\n  - {do: a, check: b, timeout: soon}\n", "6:32: 'timeout' must be a duration"),
         (HEAD + "steps:\n  - {do: 'echo {{ x }}', check: b}\n", "6:10: 'x' is not defined here"),
