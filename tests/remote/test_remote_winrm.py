@@ -40,6 +40,7 @@ def place_of(peers: Places, target: Target, dropping: Target) -> Place:
     )
 
 
+@pytest.mark.slow  # the ways to log in are told apart by the quick tests of faults
 class TestNtlmWithSealedMessages(TransportConformance):
     @pytest.fixture
     def place(self, peers: Places) -> Place:
@@ -63,6 +64,7 @@ def realm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[winrm_realm.Real
         yield found
 
 
+@pytest.mark.slow
 @pytest.mark.server
 @pytest.mark.skipif(bool(winrm_realm.missing()), reason=winrm_realm.missing())
 class TestKerberosWithSealedMessages(TransportConformance):
