@@ -19,6 +19,7 @@ SHORTEST_REASON = 8  # letters; "ok" says nothing about how the key was confirme
 def propose(session: Session, item: ConfigurationItem, public_key: str, *, reason: str, by: str) -> HostKeyChange:
     """Ask for another pin. Raises Misconfigured for no key or no reason, Conflict for the key that is pinned already
     or asked for already."""
+    public_key = inventory.as_stored(public_key)
     mark = inventory.fingerprint(public_key)
     line = " ".join(public_key.split()[:2])
     if len(reason.strip()) < SHORTEST_REASON:

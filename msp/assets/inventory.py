@@ -95,15 +95,15 @@ def fingerprint(public_key: str) -> str:
     return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
 
 
-def _plain(public_key: str) -> str:
-    """Return the pin of a certificate as it is stored; programs show capitals, and colons between the digits."""
+def as_stored(public_key: str) -> str:
+    """Return a host key as it is stored; of a certificate's pin programs show capitals, and colons between the digits."""
     kind, _, digits = public_key.strip().partition(":")
     return f"sha256:{digits.replace(':', '').lower()}" if kind.lower() == "sha256" else public_key
 
 
 def pin(session: Session, item: ConfigurationItem, public_key: str, *, by: str) -> HostKey:
     """Pin a host key, or a certificate by its fingerprint; what was pinned before is withdrawn and kept as history."""
-    public_key = _plain(public_key)
+    public_key = as_stored(public_key)
     mark = fingerprint(public_key)
     now = utc_now()
     for old in pinned(session, item.id):

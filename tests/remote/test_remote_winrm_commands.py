@@ -10,7 +10,7 @@ from test_run_command import ends, msp
 from winrm_places import Places, places
 
 from msp import db
-from msp.assets import inventory
+from msp.assets import host_keys, inventory
 from msp.contracts import agreements
 from msp.errors import Misconfigured
 from msp.flows import reaching
@@ -89,6 +89,12 @@ def test_asset_is_recorded_with_facts_and_pin_and_becomes_a_target(tmp_path: Pat
             return Secret("hunter2")
 
     database = db.use(f"sqlite:///{tmp_path / 'var' / 'msp.db'}")
+    with db.begin() as session:
+        client = agreements.client_by_key(session, "alfa")
+        item = inventory.by_name(session, client.id, "win-1")
+        change = host_keys.propose(session, item, "SHA256:" + "CD:" * 31 + "CD", reason="renewed", by="anna")
+        assert change.public_key == "sha256:" + "cd" * 32
+        host_keys.decline(session, item, change.id, by="boris")
     with db.read() as session:
         client = agreements.client_by_key(session, "alfa")
         target = reaching.target_of(session, Keys(), inventory.by_name(session, client.id, "win-1"))
