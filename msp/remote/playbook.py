@@ -282,6 +282,8 @@ def _texts(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
 
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of a playbook, short forms included."""
+    from msp.remote.screen import part as screen_part
+
     found = Playbook.model_json_schema(by_alias=True)
     texts = ("Action", "Script", "Http", "Approve", "Include", "Assert", "Step")
     for name in texts:
@@ -294,4 +296,6 @@ def schema() -> dict[str, Any]:
                 properties = (properties.get("anyOf", [{}, properties])[1])["properties"]
                 whole["properties"] = {**properties, **whole["properties"]}
             found["$defs"][name] = {"anyOf": [*short, whole]}
+    for name, forms in screen_part.SHORT_FORMS.items():
+        found["$defs"][name] = {"anyOf": [*forms, found["$defs"][name]]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}

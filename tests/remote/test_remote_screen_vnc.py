@@ -131,6 +131,16 @@ class TestServersThatWillNotDo:
             error = await self.refusal(replace(target_of(tigervnc), port=port, credential=Credential()))
         assert "60000 x 60000" in error.outcome.detail
 
+    async def test_more_screens_than_places_wait_for_one(self, tigervnc: vnc.Screen) -> None:
+        transport = VncTransport(most=1)
+
+        async def look() -> None:
+            async with transport.open(target_of(tigervnc), timeout=timedelta(seconds=3)) as screen:
+                assert len(processes()) == 1
+                assert (await screen.perform(acts({"wait": "1s"}), timeout=SHORT)).outcome.ok
+
+        await asyncio.gather(*(look() for _ in range(4)))
+
     async def test_password_that_vnc_cannot_carry_is_told(self, tigervnc: vnc.Screen) -> None:
         error = await self.refusal(replace(target_of(tigervnc), credential=Credential(password=Secret("pässwört"))))
         assert error.outcome.kind == "auth_failed"
@@ -147,6 +157,15 @@ class TestThroughSsh:
             assert (output.outcome.kind, len(output.pictures)) == ("ok", 3)
         await transport.close()
         assert processes() == set()
+
+    async def test_warm_connection_that_died_unnoticed_is_opened_anew(self, tigervnc: vnc.Screen, hop: Target) -> None:
+        with Relay(hop.port) as relay:
+            transport, target = VncTransport(), replace(target_of(tigervnc), via=(replace(hop, port=relay.port),))
+            for _ in range(2):
+                async with transport.open(target, timeout=SHORT) as screen:
+                    assert (await screen.perform(acts("capture"), timeout=SHORT)).outcome.ok
+                relay.cut()
+            await transport.close()
 
     async def test_bastion_that_is_not_what_is_pinned_or_finds_nobody_is_told(
         self, tigervnc: vnc.Screen, hop: Target

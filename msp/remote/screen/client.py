@@ -16,6 +16,7 @@ from vncdotool.const import AuthTypes
 
 MOST_PIXELS: Final = 40_000_000  # of a screen; a hostile server may claim any size
 LONGEST: Final = 4 * MOST_PIXELS  # bytes of one message
+LONGEST_WORD: Final = 200  # characters of what a server says
 BUSY: Final = ("too many", "blacklist", "try again later")
 
 
@@ -24,7 +25,7 @@ class Gone(Exception):
 
     def __init__(self, kind: str, detail: str) -> None:
         super().__init__(detail)
-        self.kind, self.detail = kind, detail
+        self.kind, self.detail = kind, detail[:LONGEST_WORD]  # much of it is the server's own
 
 
 class Client(VNCDoToolClient):  # type: ignore[misc]

@@ -85,20 +85,23 @@ def _likest(needle: str, hay: str, most: int) -> tuple[int, int] | None:
     return best and (best[1], best[2])
 
 
-def readings(picture: "Image", language: str) -> "Iterator[list[Word]]":
-    """Yield the words of a picture, once for each way of looking at its layout. Raises NoReader."""
+def readings(picture: "Image", language: str, seconds: float = TIME) -> "Iterator[list[Word]]":
+    """Yield the words of a picture, once for each way of looking at its layout. Raises NoReader.
+
+    seconds: that one way may take; one that takes longer has read nothing.
+    """
     grey = picture.convert("L")
     big = grey.resize((grey.width * SCALE, grey.height * SCALE), 1)  # 1: Lanczos
     data = f"P5 {big.width} {big.height} 255\n".encode() + big.tobytes()
     for layout in LAYOUTS:
-        yield _words(_tesseract(data, language, layout))
+        yield _words(_tesseract(data, language, layout, min(seconds, TIME)))
 
 
-def _tesseract(data: bytes, language: str, layout: int) -> str:
+def _tesseract(data: bytes, language: str, layout: int, seconds: float) -> str:
     command = ["tesseract", "-", "-", "--psm", str(layout), "-l", language, "--dpi", "192", "tsv"]
     environment = {**os.environ, "OMP_THREAD_LIMIT": "1"}
     try:
-        done = subprocess.run(command, input=data, capture_output=True, timeout=TIME, check=False, env=environment)
+        done = subprocess.run(command, input=data, capture_output=True, timeout=seconds, check=False, env=environment)
     except FileNotFoundError as error:
         raise NoReader("tesseract is not installed here; install the package tesseract-ocr") from error
     except subprocess.TimeoutExpired:

@@ -280,6 +280,20 @@ class Screen(Part):
         return ScreenWork("\n".join(map(_shown, acts)), acts, not self.only_looks)
 
 
+_TEXT: Final[dict[str, Any]] = {"type": "string"}
+#: What else may stand where a part stands, for the JSON Schema of editors.
+SHORT_FORMS: Final[dict[str, list[dict[str, Any]]]] = {
+    "Capture": [_TEXT, {"type": "null"}],
+    "Type": [_TEXT],
+    "Press": [_TEXT, {"type": "array", "items": _TEXT}],
+    "ExpectImage": [_TEXT],
+    "ExpectText": [_TEXT],
+    "Wait": [_TEXT, {"type": "number"}],
+    "ScreenAct": [{"const": "capture"}],
+    "Screen": [{"type": "array", "items": {"$ref": "#/$defs/ScreenAct"}}],
+}
+
+
 def _box(region: Region | None) -> list[int] | None:
     return region.box if region else None
 

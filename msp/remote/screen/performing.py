@@ -18,6 +18,7 @@ from msp.remote.screen.match import Blank, Template
 from msp.remote.screen.picture import Veil, png
 
 POLL: Final = 0.2  # seconds between two looks
+LEAST: Final = 0.5  # seconds that reading a text is given in any case
 NOTICE: Final = 0.25  # seconds after which the end of the connection is noticed in a pause
 QUIET: Final = 0.3  # seconds without a change after which a screen has settled
 SETTLE: Final = 2.0  # seconds it is given for that
@@ -189,7 +190,8 @@ class Performing:
     async def _sought(self, act: Mapping[str, Any]) -> Box:
         """Wait for an image or a text (or its absence) and return where it is. Raises NotSeen."""
         finder = self._image_finder(act) if "image" in act else self._text_finder(act)
-        end = min(monotonic() + act["within"], self._deadline)
+        began = monotonic()
+        end = min(began + act["within"], self._deadline)
         last: bytes | None = None
         while True:
             await self._client.look()
@@ -230,7 +232,7 @@ class Performing:
     def _text_finder(self, act: Mapping[str, Any]) -> Callable[[Image.Image], Box | None]:
         def find(part: Image.Image) -> Box | None:
             try:
-                for words in ocr.readings(part, act["language"]):
+                for words in ocr.readings(part, act["language"], max(self._deadline - monotonic(), LEAST)):
                     if found := ocr.find(act["text"], words):
                         return found
             except ocr.NoReader as error:

@@ -98,9 +98,10 @@ async def _through(target: Target, ssh: SshTransport, stack: AsyncExitStack, dea
                     reader, writer = await shell.link.connection.open_connection(
                         target.address, target.port, encoding=None
                     )
-            except asyncssh.ChannelOpenError as error:
-                raise _not_forwarded(target, hop, error) from error
             except (TimeoutError, asyncssh.Error, OSError) as error:
+                if isinstance(error, asyncssh.ChannelOpenError) and (last or shell.is_open):
+                    raise _not_forwarded(target, hop, error) from error
+                shell.sound = False
                 if last or isinstance(error, TimeoutError):
                     detail = f"{hop.name} did not open a way to {target.where}."
                     raise CannotOpen(Outcome("unreachable", reason="connect", detail=detail)) from error

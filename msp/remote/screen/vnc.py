@@ -28,7 +28,8 @@ from msp.remote.target import Target
 from msp.remote.transport import CannotOpen, NotAdmitted, Output, Picture, Work
 
 SEEN: Final = Outcome("ok")  # a screen has no exit status
-MARGIN: Final = 0.5  # seconds before the deadline in which the child tells what it did not see
+MOST: Final = 32  # connections at once: each is a process of some 80 MB
+MARGIN: Final = 1.5  # seconds before the deadline in which the child tells what it did not see
 LONGEST_LINE: Final = 64 * 1024 * 1024  # bytes of one event: at most 40 pictures of 400 KB
 ROOT: Final = str(Path(__file__).resolve().parents[3])  # where this package was imported from
 CONNECT_TIMEOUT: Final = timedelta(seconds=20)
@@ -37,7 +38,9 @@ CONNECT_TIMEOUT: Final = timedelta(seconds=20)
 class VncTransport:
     """A way to screens. Log-ins to one server go one after the other: TigerVNC turns bursts away."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, most: int = MOST) -> None:
+        """most: connections at once. Further hosts wait for a place, and that is not their connect timeout."""
+        self._places = asyncio.Semaphore(most)
         self._log_ins: dict[tuple[str, str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
         self._ssh = SshTransport()
 
@@ -49,11 +52,12 @@ class VncTransport:
     async def open(self, target: Target, *, timeout: timedelta = CONNECT_TIMEOUT) -> AsyncIterator["VncScreen"]:
         """Connect and log in; see Transport."""
         screen = VncScreen(self, target)
-        try:
-            await screen.connect(timeout)
-            yield screen
-        finally:
-            await screen.close()
+        async with self._places:
+            try:
+                await screen.connect(timeout)
+                yield screen
+            finally:
+                await screen.close()
 
     async def connected(self, target: Target, stack: AsyncExitStack, deadline: float, *, blind: bool) -> "_Child":
         """Return a logged-in child; what it needs is put on `stack`. Raises CannotOpen or NotAdmitted."""
@@ -110,7 +114,7 @@ class VncScreen:
         seconds = deadline - loop.time()
         try:
             async with asyncio.timeout_at(deadline):
-                end = await child.ask({"acts": work.acts, "seconds": seconds - min(MARGIN, seconds / 10)})
+                end = await child.ask({"acts": work.acts, "seconds": seconds - min(MARGIN, seconds / 5)})
         except TimeoutError:
             sent = await child.cut()
             await self.close()
