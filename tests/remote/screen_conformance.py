@@ -276,10 +276,10 @@ class ScreenConformance:
             assert (await opened.perform(acts("capture"), timeout=LONG)).outcome.ok
 
     async def test_death_of_the_process_is_lost_only_if_something_was_sent(self, place: ScreenPlace) -> None:
+        loop = asyncio.get_running_loop()
         for begin, expected in (({"press": "Return"}, "lost"), ("capture", "unreachable(connect)")):
             with Relay(place.target.port) as relay:
                 sent = asyncio.Event()
-                loop = asyncio.get_running_loop()
                 async with place.transport.open(replace(place.target, port=relay.port), timeout=LONG) as opened:
                     assert isinstance(opened, Performer)
                     wanted = b"\x04" if expected == "lost" else b"\x03"  # a key, or only a question for the screen
