@@ -96,7 +96,7 @@ def fingerprint(public_key: str) -> str:
 
 
 def as_stored(public_key: str) -> str:
-    """Return a host key as it is stored; of a certificate's pin programs show capitals, and colons between the digits."""
+    """Return a host key as it is stored; programs show a certificate in capitals, with colons between the digits."""
     kind, _, digits = public_key.strip().partition(":")
     return f"sha256:{digits.replace(':', '').lower()}" if kind.lower() == "sha256" else public_key
 

@@ -92,7 +92,9 @@ def test_asset_is_recorded_with_facts_and_pin_and_becomes_a_target(tmp_path: Pat
     with db.begin() as session:
         client = agreements.client_by_key(session, "alfa")
         item = inventory.by_name(session, client.id, "win-1")
-        change = host_keys.propose(session, item, "SHA256:" + "CD:" * 31 + "CD", reason="renewed", by="anna")
+        change = host_keys.propose(
+            session, item, "SHA256:" + "CD:" * 31 + "CD", reason="The certificate was renewed.", by="anna"
+        )
         assert change.public_key == "sha256:" + "cd" * 32
         host_keys.decline(session, item, change.id, by="boris")
     with db.read() as session:
