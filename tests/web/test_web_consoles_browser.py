@@ -24,7 +24,7 @@ pytestmark = [
 ]
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 #: What the terminal of a page shows, as text.
-TERMINAL = "(view) => { const b = view.buffer.active; let t = ''; for (let i = 0; i < b.length; i++) t += (b.getLine(i)?.translateToString(true) ?? '') + '\\n'; return t; }"  # noqa: E501  one expression
+TERMINAL = "(view) => { if (!view) return ''; const b = view.buffer.active; let t = ''; for (let i = 0; i < b.length; i++) t += (b.getLine(i)?.translateToString(true) ?? '') + '\\n'; return t; }"  # noqa: E501  one expression
 #: Whether the screen of a page is red somewhere in its middle.
 RED = "() => { const c = document.querySelector('canvas'); if (!c?.width) return 0; const p = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; let n = 0; for (let i = 0; i < p.length; i += 4) n += p[i] > 200 && p[i + 1] < 60 && p[i + 2] < 60; return n; }"  # noqa: E501
 
@@ -99,7 +99,7 @@ def test_a_terminal_is_driven_ended_and_played_back_from_its_ticket(stage: Stage
         assert "sum-42" in shows(page, "sum-42")
         wide = int(page.evaluate("window.consoleView.cols"))
         page.set_viewport_size({"width": 390, "height": 800})
-        page.wait_for_function(f"window.consoleView.cols < {wide}")
+        page.wait_for_function(f"() => window.consoleView.cols < {wide}")
         page.keyboard.type("stty size\n")
         narrow = page.evaluate("`${window.consoleView.rows} ${window.consoleView.cols}`")
         shows(page, narrow)
@@ -117,7 +117,7 @@ def test_a_terminal_is_driven_ended_and_played_back_from_its_ticket(stage: Stage
         assert PLANTED not in text
         assert "***" in text
         page.evaluate("window.replayGo(0)")  # back to the beginning: nothing is shown yet, or only the prompt
-        page.wait_for_function(f"!({TERMINAL})(window.replayView).includes('sum-42')")
+        page.wait_for_function(f"() => !({TERMINAL})(window.replayView).includes('sum-42')")
         page.locator("[data-seek]").fill(page.locator("[data-seek]").get_attribute("max"))
         shows(page, "sum-42", "replayView")
         with page.expect_download() as download:
@@ -137,7 +137,7 @@ def test_a_screen_is_driven_ended_and_played_back(stage: Stage, tmp_path: Path) 
         page.goto(f"{stage.base}/assets/{number}")
         page.click("#consoles button")
         page.wait_for_selector(".console.live")
-        page.wait_for_function(f"({RED})() > 10000")
+        page.wait_for_function(f"() => ({RED})() > 10000")
         page.mouse.click(600, 300)
         page.keyboard.type("typed in the browser")
         page.keyboard.press("Enter")
@@ -155,13 +155,13 @@ def test_a_screen_is_driven_ended_and_played_back(stage: Stage, tmp_path: Path) 
         page.wait_for_selector("[data-player][data-ready]")
         assert page.evaluate(RED) < 10000, "the end is shown before it was played"
         play_to_the_end(page)
-        page.wait_for_function(f"({RED})() > 10000")
+        page.wait_for_function(f"() => ({RED})() > 10000")
         pictures = page.locator(".filmstrip button")
         assert pictures.count() >= 1
         page.evaluate("window.replayGo(0)")
-        page.wait_for_function(f"({RED})() < 10000")
+        page.wait_for_function(f"() => ({RED})() < 10000")
         pictures.last.click()
-        page.wait_for_function(f"({RED})() > 10000")
+        page.wait_for_function(f"() => ({RED})() > 10000")
         whole = b"".join(path.read_bytes() for path in stage.settings.recordings_path.rglob("*.rfb"))
         assert vnc.PASSWORD.encode() not in whole
         assert b"typed in" not in whole
@@ -202,3 +202,31 @@ def test_a_lost_line_is_told_and_the_way_back_is_a_button(stage: Stage) -> None:
         assert stage.newest().id == first + 1
         page.keyboard.type("echo again-$((1+1))\n")
         shows(page, "again-2")
+
+
+def test_who_looks_sees_what_is_recorded_and_the_person_is_told_who_looks(stage: Stage) -> None:
+    db.use(stage.settings.database_url)
+    with browsing(stage, TECH) as page:
+        page.goto(f"{stage.base}/assets/{stage.ids['box']}")
+        page.click("#consoles button")
+        page.wait_for_selector(".console.live")
+        page.keyboard.type("echo before-$((1+1))\n")
+        shows(page, "before-2")
+        console = stage.newest()
+        other = page.context.browser.new_page()
+        other.goto(f"{stage.base}/log-in")
+        other.fill("#email", ADMIN)
+        other.fill("#password", seed.PASSWORD)
+        other.click("form[action*='log-in'] button")
+        other.wait_for_url(lambda address: "/log-in" not in address)
+        other.goto(f"{stage.base}/consoles/{console.id}")
+        shows(other, "before-2", "replayView")
+        page.wait_for_selector("[data-watchers]:has-text('watching: Admin')")
+        page.keyboard.type(f"echo {PLANTED[:9]}''{PLANTED[9:]} after-$((1+1))\n")
+        text = shows(other, "after-2", "replayView")
+        assert PLANTED not in text
+        other.close()
+        page.wait_for_function("() => !document.querySelector('[data-watchers]').textContent", timeout=15_000)
+        page.click("[data-end] button")
+        page.wait_for_selector("[data-over]:not([hidden])")
+        assert [one.kind for one in stage.evidence(console.id)].count("console.watched") == 1
