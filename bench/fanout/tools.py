@@ -41,7 +41,7 @@ _OURS = r'"stdout":"fx-\d'
 
 
 def ours(ground: Ground, steps: int, *, recorded: bool = True, ticket: bool = False) -> Call:
-    """`msp run` of a playbook that changes something: pinned keys, and where there is an installation the contract asked,
+    """`msp run` of a playbook that changes something, keys pinned; where there is an installation the contract is asked,
     every step claimed, results redacted and stored, and evidence. ticket: its log, clocks and bill follow too.
     """
     playbook = ground.folder / f"ours-{steps}.yml"

@@ -245,41 +245,6 @@ def resolve(
     return run
 
 
-def rerun_failed(session: Session, run_id: int, *, actor: Actor, own: str = "", now: datetime | None = None) -> Run:
-    """Ask for the same playbook with the same parameters on the hosts that did not end ok.
-
-    The text that ran is run again only if it is still the one on file; otherwise the new text is decided anew.
-    Raises Misconfigured if every host was ok or in doubt: what is in doubt must be resolved first.
-    """
-    run = get(session, run_id, actor)
-    doubted = {claim.host_id for claim in claims.in_doubt(session, run_id=run.id)}
-    rows = session.scalars(
-        select(RunHost).where(RunHost.run_id == run.id, RunHost.outcome.not_in(("ok", "skipped", "refused")))
-    )
-    asset_ids = [host.asset_id for host in rows if host.asset_id is not None and host.id not in doubted]
-    if not asset_ids:
-        raise Misconfigured("No host of this run can be run again.", advice="Resolve those in doubt first.")
-    return request_run(
-        session,
-        playbook=_name_on_file(run, own),
-        asset_ids=asset_ids,
-        parameters=run.parameters,
-        ticket_id=run.ticket_id,
-        actor=actor,
-        dry_run=run.dry_run,
-        own=own,
-        now=now,
-    )
-
-
-def _name_on_file(run: Run, own: str) -> str:
-    """Return the file name of the playbook that a run carries by its title."""
-    for name, path in catalogue.files(own):
-        if catalogue.parse(path.read_bytes(), path, own).playbook.name == run.playbook:
-            return name
-    raise NotFound(f"The playbook {run.playbook!r} is no longer there.", advice="Put it back, or choose another.")
-
-
 def get(session: Session, run_id: int, actor: Actor, *, lock: bool = False) -> Run:
     """Return a run that this actor may see; raises NotFound."""
     query = select(Run).where(Run.id == run_id)

@@ -19,7 +19,7 @@ from msp.dispatch.models import WorkOrder
 from msp.engine import claims
 from msp.engine.models import Job
 from msp.errors import Conflict
-from msp.flows import adrift, driving, offline, runs
+from msp.flows import adrift, approving, driving, offline, repeating
 from msp.remote.ledger import Key
 from msp.remote.models import Run, RunHost
 from msp.remote.sql_ledger import SqlLedger
@@ -178,7 +178,45 @@ def test_repeating_on_the_failed_keeps_parameters(world: World) -> None:
     assert world.drive(first.id).state == "failed"
     world.point("one", world.host().port)
     with world.database.begin() as session:
-        again = runs.rerun_failed(session, first.id, actor=ANNA, own=world.settings.playbooks)
+        again = repeating.rerun_failed(session, first.id, actor=ANNA, own=world.settings.playbooks)
         assert again.parameters == {"word": "this"}
     assert world.drive(again.id).state == "succeeded"
     assert world.ends(again.id) == {"one": "ok"}
+
+
+ASKS = WAITS.replace("offline: wait\n", "parameters: {word: string}\n").replace("class: change", "class: disruptive")
+
+
+@pytest.fixture
+def approved(world: World) -> Run:
+    """A run on two hosts that the client approved, and that failed on one of them."""
+    world.point("one", free_port())
+    run = world.request(world.playbook(ASKS), "one", "two", parameters={"word": "this"})
+    assert run.state == "awaiting_approval"
+    with world.database.begin() as session:
+        approving.approve(session, run.id, actor=world.olga)
+    assert world.drive(run.id).state == "failed"
+    world.point("one", world.host().port)
+    return run
+
+
+def again(world: World, run: Run, **ahead: float) -> Run:
+    with world.database.begin() as session:
+        now = utc_now() + timedelta(**ahead)
+        return repeating.rerun_failed(session, run.id, actor=ANNA, own=world.settings.playbooks, now=now)
+
+
+def test_repeating_keeps_the_approval_while_nothing_has_changed(world: World, approved: Run) -> None:
+    repeated = again(world, approved)
+    assert repeated.state == "queued"
+    assert world.drive(repeated.id).state == "succeeded"
+    assert world.ends(repeated.id) == {"one": "ok"}
+    assert any("still holds" in (entry.text or "") for entry in world.log(approved.ticket_id or 0))
+
+
+def test_repeating_asks_again_when_the_text_has_changed_or_time_is_over(world: World, approved: Run) -> None:
+    assert again(world, approved, hours=2).state == "awaiting_approval"  # the clause gives an hour
+    world.playbook(ASKS.replace("echo done", "echo more"))
+    assert again(world, approved).state == "awaiting_approval"
+    world.playbook(ASKS)
+    assert again(world, approved).state == "queued"

@@ -18,7 +18,7 @@ from msp.dispatch.models import Appointment, WorkOrder
 from msp.engine import claims, perform, queues
 from msp.engine.models import EffectClaim, Job
 from msp.errors import Conflict, Misconfigured, NotFound, Refused
-from msp.flows import after_run, driving, handlers, runs, visits
+from msp.flows import after_run, driving, handlers, repeating, runs, visits
 from msp.people.access import Actor
 from msp.remote.models import Run, RunHost
 
@@ -178,20 +178,20 @@ def test_failed_run_is_undone_told_and_proposes_one_visit_while_the_good_host_st
     again = None
     (world.host("one").root / "broken").unlink()
     with world.database.begin() as session:
-        again = runs.rerun_failed(session, run.id, actor=ANNA, own=world.settings.playbooks)
+        again = repeating.rerun_failed(session, run.id, actor=ANNA, own=world.settings.playbooks)
     assert world.ends(again.id) == {"one": None}
     assert (again.ticket_id, again.parameters) == (run.ticket_id, run.parameters)
     assert world.drive(again.id).state == "succeeded"
     assert effects(world, "one") == ["first", "undone", "first", "second"]
     with pytest.raises(Misconfigured, match="No host"), world.database.begin() as session:
-        runs.rerun_failed(session, again.id, actor=ANNA, own=world.settings.playbooks)
+        repeating.rerun_failed(session, again.id, actor=ANNA, own=world.settings.playbooks)
 
 
 def test_what_is_in_doubt_is_not_simply_run_again(world: World) -> None:
     run = world.request(world.playbook(HANGS.format(kind="change")))
     cancel_while_it_hangs(world, run)
     with pytest.raises(Misconfigured, match="No host"), world.database.begin() as session:
-        runs.rerun_failed(session, run.id, actor=ANNA, own=world.settings.playbooks)
+        repeating.rerun_failed(session, run.id, actor=ANNA, own=world.settings.playbooks)
 
 
 def cancel_while_it_hangs(world: World, run: Run) -> None:

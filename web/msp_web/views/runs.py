@@ -17,7 +17,7 @@ from msp.desk.models import Ticket
 from msp.dispatch.models import WorkOrder
 from msp.engine import claims
 from msp.errors import Conflict, Misconfigured, MspError, NotFound, Refused
-from msp.flows import approving, driving, visits
+from msp.flows import approving, driving, repeating, visits
 from msp.flows import runs as flows
 from msp.people.access import may
 from msp.remote import catalogue
@@ -406,7 +406,7 @@ def again(run_id: int) -> ResponseReturnValue:
     try:
         with unit_of_work() as session:
             scoped(session, Run, run_id)
-            run = flows.rerun_failed(session, run_id, actor=actor(), own=own())
+            run = repeating.rerun_failed(session, run_id, actor=actor(), own=own())
     except (Misconfigured, Conflict, Refused) as error:
         return page(run_id, error), error.status
     flash(gettext("This is the new run, on the hosts that failed."), "success")
