@@ -10,7 +10,7 @@ from msp.remote import traces
 from msp.remote.outcome import Outcome
 from msp.remote.transport import CannotOpen, NotAdmitted, Output
 
-KILLING = timedelta(seconds=1.2)  # that ending commands by force may take, of all that a host may take
+KILLING = timedelta(seconds=3)  # that ending commands by force may take, of all that a host may take
 TRIES = 3  # connections that may be lost while the host is asked how a command ended
 MARGIN = timedelta(seconds=2)  # before the deadline, for the answer of the host
 
