@@ -1,29 +1,29 @@
-"""The network CLI against a real router (FRR's vtysh behind sshd), and what every way in must do at faults."""
+"""The network CLI against a real router (FRR's vtysh behind sshd): change, proof, ways back, hostile values."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import frr
 import pytest
-from conformance import elsewhere
 from playing import Played, play
-from replay import MUCH, Replay
-from ssh_faults import FaultFleet
 
-from msp.errors import Refused, Unreachable
+from msp.errors import Misconfigured
+from msp.remote import render
 from msp.remote.inventory import read_hosts
+from msp.remote.network.part import Network
 from msp.remote.network.transport import NetworkDevice, NetworkTransport
 from msp.remote.network.work import Line, Look, NetworkWork
-from msp.remote.target import Credential, Target
-from msp.remote.transport import CannotOpen, NotAdmitted, Output
+from msp.remote.target import Target
+from msp.remote.transport import Output
 from msp.secret import Secret
 
 LONG = timedelta(seconds=30)
@@ -37,28 +37,6 @@ def lines(*texts: str) -> tuple[Line, ...]:
     return tuple(Line(text, text) for text in texts)
 
 
-def of_replay(device: Replay, **changes: Any) -> Target:
-    recording = device.recording
-    credential = Credential(recording["user"], password=Secret(recording["password"]))
-    target = Target("sw1", "127.0.0.1", device.port, credential, (device.host_key,), transport="network",
-                    platform=recording["platform"], kind="network")  # fmt: skip
-    return replace(target, **changes)
-
-
-@pytest.fixture(scope="module")
-def recorded() -> Iterator[Replay]:
-    with Replay("cisco_ios", prompt="SW-ACC-01#") as device:
-        yield device
-
-
-@pytest.fixture(scope="module")
-def faults(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Target]]:
-    folder = tmp_path_factory.mktemp("faults")
-    with FaultFleet(folder, ["refuse", "silent", "slam"]) as fleet:
-        found = read_hosts(fleet.write_list(folder / "hosts"), secret=no_secret)
-        yield {fleet.kind_of[one.name]: replace(one, transport="network", platform="frr") for one in found}
-
-
 @pytest.fixture
 async def transport() -> AsyncIterator[NetworkTransport]:
     opened = NetworkTransport()
@@ -69,150 +47,6 @@ async def transport() -> AsyncIterator[NetworkTransport]:
 async def one(transport: NetworkTransport, target: Target, work: NetworkWork, timeout: timedelta = LONG) -> Output:
     async with transport.open(target) as device:
         return await device.perform(work, timeout=timeout)
-
-
-class TestFaults:
-    """What applies of the conformance of transports, on a recorded device that misbehaves as told."""
-
-    async def test_password_lets_us_in_and_the_pager_is_answered(
-        self, transport: NetworkTransport, recorded: Replay
-    ) -> None:
-        async with transport.open(of_replay(recorded)) as device:
-            output = await device.perform(NetworkWork("1", show=("show version",)), timeout=LONG)
-        assert output.outcome.ok, output.outcome
-        assert output.stdout.startswith(b"Cisco IOS Software")
-        assert output.stdout.endswith(b"24 Gigabit Ethernet interfaces\n")
-
-    async def test_wrong_password_is_told(self, transport: NetworkTransport, recorded: Replay) -> None:
-        stranger = of_replay(recorded, credential=Credential("netops", password=Secret("wrong-Passw0rd")))
-        with pytest.raises(NotAdmitted) as caught:
-            async with transport.open(stranger):
-                pass
-        assert caught.value.outcome.kind == "auth_failed"
-        assert "wrong-Passw0rd" not in str(caught.value.outcome.detail)
-
-    async def test_another_key_than_the_pinned_one_is_refused(
-        self, transport: NetworkTransport, recorded: Replay, faults: dict[str, Target]
-    ) -> None:
-        with pytest.raises(Refused, match="host key") as caught:
-            async with transport.open(of_replay(recorded, host_keys=faults["silent"].host_keys)):
-                pass
-        assert isinstance(caught.value, NotAdmitted)
-        assert caught.value.outcome.kind == "host_key_changed"
-
-    async def test_key_of_another_type_than_the_pinned_one_is_refused(
-        self, transport: NetworkTransport, recorded: Replay, tmp_path: Path
-    ) -> None:
-        subprocess.run(  # noqa: ASYNC221
-            ["ssh-keygen", "-q", "-t", "rsa", "-b", "2048", "-N", "", "-f", str(tmp_path / "rsa")], check=True
-        )
-        rsa = " ".join((tmp_path / "rsa.pub").read_text().split()[:2])
-        with pytest.raises(NotAdmitted) as caught:
-            async with transport.open(of_replay(recorded, host_keys=(rsa,))):
-                pass
-        assert caught.value.outcome.kind == "host_key_changed"
-
-    async def test_key_that_nobody_pinned_is_refused_and_shown(
-        self, transport: NetworkTransport, recorded: Replay
-    ) -> None:
-        with pytest.raises(NotAdmitted) as caught:
-            async with transport.open(of_replay(recorded, host_keys=())):
-                pass
-        assert caught.value.outcome.kind == "host_key_unknown"
-        assert "SHA256:" in caught.value.what
-
-    @pytest.mark.parametrize("reason", ["refused", "banner", "dns"])
-    async def test_unreachable_tells_why_and_in_time(
-        self, transport: NetworkTransport, faults: dict[str, Target], reason: str
-    ) -> None:
-        nameless = elsewhere(faults["silent"], address="no-such-host.invalid")
-        target = {"refused": faults["refuse"], "banner": faults["silent"], "dns": nameless}[reason]
-        began = time.monotonic()
-        with pytest.raises(Unreachable) as caught:
-            async with transport.open(target, timeout=timedelta(seconds=3)):
-                pass
-        assert isinstance(caught.value, CannotOpen)
-        assert str(caught.value.outcome) == f"unreachable({reason})"
-        assert time.monotonic() - began < 8
-
-    async def test_device_that_hangs_up_before_its_banner_is_unreachable(
-        self, transport: NetworkTransport, faults: dict[str, Target]
-    ) -> None:
-        with pytest.raises(CannotOpen) as caught:
-            async with transport.open(faults["slam"]):
-                pass
-        assert str(caught.value.outcome) == "unreachable(banner)"
-
-    async def test_platform_that_is_not_spoken_here_is_told_before_anything_is_sent(
-        self, transport: NetworkTransport, faults: dict[str, Target]
-    ) -> None:
-        with pytest.raises(NotAdmitted, match="platform toaster"):
-            async with transport.open(replace(faults["refuse"], platform="toaster")):
-                pass
-
-    async def test_deadline_ends_a_hanging_command_keeps_its_lines_and_the_device_can_be_asked_again(
-        self, transport: NetworkTransport, recorded: Replay
-    ) -> None:
-        async with transport.open(of_replay(recorded)) as device:
-            began = time.monotonic()
-            work = NetworkWork("1", show=("show hang",))
-            output = await device.perform(work, timeout=timedelta(seconds=1.5))
-            assert (output.outcome.kind, output.outcome.in_doubt) == ("timeout", True)
-            assert time.monotonic() - began < 4
-            assert output.stdout == b"one line\n"
-            again = await device.perform(NetworkWork("2", show=("show vlan brief",)), timeout=LONG)
-        assert b"OFFICE" in again.stdout
-
-    async def test_lost_connection_is_in_doubt_and_keeps_what_was_said(
-        self, transport: NetworkTransport, recorded: Replay
-    ) -> None:
-        output = await one(transport, of_replay(recorded), NetworkWork("1", show=("show cut",)))
-        assert (output.outcome.kind, output.outcome.in_doubt, output.status) == ("lost", True, None)
-        assert output.stdout == b"one line\n"
-
-    async def test_cancelling_kills_the_process(self, transport: NetworkTransport, recorded: Replay) -> None:
-        async with transport.open(of_replay(recorded)) as device:
-            process: Any = device._process
-            task = asyncio.create_task(device.perform(NetworkWork("1", show=("show hang",)), timeout=LONG))
-            await asyncio.sleep(0.5)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            assert process._process.returncode == -signal.SIGKILL
-
-    async def test_process_that_dies_leaves_an_unknown_end(self, transport: NetworkTransport, recorded: Replay) -> None:
-        async with transport.open(of_replay(recorded)) as device:
-            process: Any = device._process
-            task = asyncio.create_task(device.perform(NetworkWork("1", show=("show hang",)), timeout=LONG))
-            await asyncio.sleep(0.5)
-            os.kill(process._process.pid, signal.SIGKILL)
-            assert (await task).outcome.kind == "lost"
-
-    async def test_invalid_utf8_arrives_as_bytes_and_escapes_steer_nothing(
-        self, transport: NetworkTransport, recorded: Replay
-    ) -> None:
-        output = await one(transport, of_replay(recorded), NetworkWork("1", show=("show garbage",)))
-        assert output.outcome.ok
-        assert output.stdout == b"caf\xe9 red \xff\xfe\n"
-
-    @pytest.mark.slow
-    async def test_fifty_megabytes_are_counted_and_both_ends_kept(
-        self, transport: NetworkTransport, recorded: Replay
-    ) -> None:
-        output = await one(
-            transport, of_replay(recorded), NetworkWork("1", show=("show much",)), timedelta(seconds=120)
-        )
-        assert output.outcome.ok
-        assert output.out.size == MUCH + 4
-        assert output.out.tail.endswith(b"xEND\n") or output.out.tail.endswith(b"\nEND\n")
-
-    async def test_work_of_another_kind_is_refused(self, transport: NetworkTransport, recorded: Replay) -> None:
-        class Click:
-            text = "click"
-
-        async with transport.open(of_replay(recorded)) as device:
-            output = await device.perform(Click(), timeout=LONG)
-        assert output.outcome.kind == "failed"
 
 
 @pytest.fixture(scope="module")
@@ -370,6 +204,7 @@ class TestRouter:
         assert (await device.perform(NetworkWork("Step 1", revert=True, save=True), timeout=LONG)).outcome.ok
         assert "203.0.113.0/24" not in router.stored
 
+    @pytest.mark.slow
     async def test_deadman_takes_the_change_back_over_the_old_log_in_when_no_new_one_comes(
         self, transport: NetworkTransport, rtr1: Target, router: frr.Frr
     ) -> None:
@@ -405,6 +240,7 @@ class TestRouter:
             gone.rename(etc)
             router.configure("no ip route 203.0.113.0/24 Null0")
 
+    @pytest.mark.slow
     async def test_two_runs_change_a_device_one_after_the_other(
         self, transport: NetworkTransport, rtr1: Target, router: frr.Frr
     ) -> None:
@@ -486,6 +322,20 @@ async def test_playbook_probes_does_checks_and_undoes_on_a_router(rtr1: Target, 
     assert (await played(rtr1, "to the provider")).phases()[0] == "1 probe skipped"
 
 
+@pytest.mark.server
+def test_msp_run_speaks_with_a_router(router: frr.Frr, tmp_path: Path) -> None:
+    (tmp_path / "hosts").write_text(router.line)
+    command = [sys.executable, "-m", "msp", "run", "frr-config-backup", "--hosts", str(tmp_path / "hosts"), "--json"]
+    environment = {**os.environ, "MSP_DATA": str(tmp_path)}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, env=environment, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [json.loads(row) for row in done.stdout.splitlines()]
+    assert [row["outcome"] for row in rows if row.get("step") == 2] == ["ok"]
+    assert "planted-bgp-secret" not in done.stdout + done.stderr
+
+
 HOSTILE = [
     "x\nno router bgp 64512",
     "x\r\nno router bgp 64512",
@@ -518,18 +368,20 @@ HOSTILE = [
 @pytest.mark.server
 @pytest.mark.slow
 async def test_hostile_values_arrive_verbatim_or_are_refused_and_never_become_a_command(
-    rtr1: Target, router: frr.Frr
+    device: NetworkDevice, router: frr.Frr
 ) -> None:
+    part = Network.model_validate({"config": "interface uplink0\n description {{ text }}"})
     before = router.vtysh("show running-config")
     arrived = []
-    for value in HOSTILE:
-        document = BOUNCE[: BOUNCE.index("  - name: something else")].replace(
-            "    probe:", "    when: true\n    probe:"
-        )
-        done = await played(rtr1, value, document)
+    for number, value in enumerate(HOSTILE):
+        try:
+            work = part.work(lambda template, v=value: render.text(template, {"text": v}), None, f"Step {number}, do")  # type: ignore[misc]
+        except Misconfigured:
+            continue
+        output = await device.perform(work, timeout=LONG)
         now = router.vtysh("show running-config")
         assert "router bgp 64512" in now, value
-        if done.outcome.ok:
+        if output.outcome.ok:
             assert f"\n description {value}\n" in now, value
             arrived.append(value)
             router.configure("interface uplink0", "description to the provider")

@@ -14,6 +14,7 @@ from msp.remote.target import Credential, Target
 from msp.remote.transport import Output
 from msp.secret import Secret
 
+pytestmark = pytest.mark.slow  # a process and a log-in each
 LONG = timedelta(seconds=30)
 DESCRIBE = ("interface GigabitEthernet1/0/7", " description Printer, 2nd floor")
 ENABLE = Secret("enable-Passw0rd")

@@ -3,10 +3,12 @@
 sshd gives everybody who logs in `vtysh` as the only command, as a router does. Nothing outside the folder is touched.
 """
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -85,16 +87,18 @@ def _vtysh(folder: Path) -> list[str]:
 
 
 @contextmanager
-def running(folder: Path, *, options: str = "") -> Iterator[Frr]:
-    """Start a router in `folder` (a short path: it holds sockets); `options` are further lines for its sshd."""
+def running(ssh: Path, *, options: str = "") -> Iterator[Frr]:
+    """Start a router with its sshd in the folder `ssh`; `options` are further lines for that sshd.
+
+    The router itself lives in a folder of its own: its daemons run as another user, who may not enter pytest's.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="frr-"))
+    folder.chmod(0o711)
     run, etc = folder / "run", folder / "etc"
-    for path in (folder, run, etc):
-        path.mkdir(parents=True, exist_ok=True)
+    for path in (run, etc):
+        path.mkdir()
     (etc / "frr.conf").write_text(CONFIGURATION)
     (etc / "vtysh.conf").write_text("hostname rtr1\nservice integrated-vtysh-config\n")
-    for parent in (folder, *folder.parents[:-2]):  # the daemons run as frr and pass through folders of the tests
-        if parent.stat().st_uid == os.geteuid():
-            parent.chmod(parent.stat().st_mode | 0o011)
     for path in (run, etc):
         shutil.chown(path, "frr", "frr")
     steps = [
@@ -111,26 +115,23 @@ def running(folder: Path, *, options: str = "") -> Iterator[Frr]:
         )
         (etc / f"{daemon}.conf").touch()
     try:
-        subprocess.run(["unshare", "-n", "-u", "sh", "-c", "\n".join(steps)], check=True, capture_output=True)
+        started = subprocess.run(
+            ["unshare", "-n", "-u", "sh", "-c", "\n".join(steps)], check=False, capture_output=True, text=True
+        )
+        if started.returncode:
+            raise RuntimeError(
+                f"{started.stderr}{started.stdout}" + "".join(log.read_text() for log in run.glob("*.log"))
+            )
         for _ in range(100):
             if all((run / f"{daemon}.vty").exists() for daemon in DAEMONS):
                 break
             time.sleep(0.05)
         subprocess.run([*_vtysh(folder), "-b"], check=True, capture_output=True)
         command = " ".join(_vtysh(folder))
-        with sshd.running(folder / "ssh", options=f"ForceCommand {command}\n{options}") as server:
+        with sshd.running(ssh, options=f"ForceCommand {command}\n{options}") as server:
             yield Frr(server, folder)
     finally:
         for path in run.glob("*.pid"):
-            _end(int(path.read_text()))
-
-
-def _end(pid: int) -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.kill(pid, number)
-            for _ in range(40):
-                os.kill(pid, 0)
-                time.sleep(0.05)
-        except ProcessLookupError:
-            return
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(path.read_text()), signal.SIGKILL)  # they keep nothing, and ask nobody
+        shutil.rmtree(folder, ignore_errors=True)

@@ -26,7 +26,7 @@ MUCH = 50 * 1024 * 1024
 class Replay:
     """One device of a recording, on a free port of loopback."""
 
-    def __init__(self, name: str, **overrides: Any) -> None:
+    def __init__(self, name: str, *, key_type: str = "ssh-ed25519", **overrides: Any) -> None:
         self.recording: dict[str, Any] = {**yaml.safe_load((SESSIONS / f"{name}.yml").read_text()), **overrides}
         self.state: str = self.recording["state"]
         self.candidate = ""
@@ -35,7 +35,7 @@ class Replay:
         self.cut_after = ""  # a line after which the connection is cut
         self.locked_out = False  # lets nobody in any more
         self.port = 0
-        self._key = asyncssh.generate_private_key("ssh-ed25519")
+        self._key = asyncssh.generate_private_key(key_type)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 

@@ -90,6 +90,9 @@ class Performing:
                 f"The connection to {self._name} went while it was at work; what it did is unknown. {error}".strip()
             )
             return {"kind": "lost", "detail": detail}
+        except Exception as error:  # noqa: BLE001  a fault of ours or of a library: say that the end is unknown
+            detail = f"What speaks with {self._name} failed ({type(error).__name__}); what the device did is unknown."
+            return {"kind": "lost", "detail": detail}
         finally:
             self._say_all()
         return {"kind": "ok", "status": 0, "detail": detail}

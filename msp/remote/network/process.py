@@ -30,6 +30,7 @@ class Process:
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
+                "-P",  # the folder that we stand in holds no modules of ours
                 "-m",
                 "msp.remote.network.worker",
                 str(theirs.fileno()),
