@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -65,3 +66,23 @@ def fill(server: Server, sql: str) -> None:
     words = ["mariadb", "--no-defaults", f"--socket={server.socket}", f"-u{server.admin}"]
     done = subprocess.run(words, input=script.encode(), capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def cut_after_a_statement(dump: Path) -> None:
+    """Cut a dump so that the rest loads with status 0 and holds 68 % of the orders."""
+    text = dump.read_bytes().replace(b"),\n(", b"),(")
+    insert = text.index(b"INSERT INTO `orders`")
+    dump.write_bytes(text[: text.index(b"),(1361,", insert) + 1] + b";\n")
+
+
+def forge_its_end(dump: Path) -> None:
+    """Cut it likewise and write the line that ends a whole dump."""
+    cut_after_a_statement(dump)
+    dump.write_bytes(dump.read_bytes() + b"UNLOCK TABLES;\n-- Dump completed on 2026-09-21 12:00:00\n")
+
+
+def back_up(of: Server, *words: str) -> bytes:
+    argv = ["mariadb-backup", "--no-defaults", "--backup", f"--socket={of.socket}", f"--user={of.admin}"]
+    done = subprocess.run([*argv, f"--datadir={of.data}", *words], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

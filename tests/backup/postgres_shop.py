@@ -1,10 +1,12 @@
 """A small shop in PostgreSQL, good and broken in one known way each, for dumps and physical backups alike."""
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from msp.backup.assertions import postgres
 from msp.backup.assertions.postgres import Cluster
 
 needed = [
@@ -55,3 +57,13 @@ def fill(cluster: Cluster, name: str) -> None:
     for script in (SHOP.replace("CREATE ROLE app;", "" if name != "good" else "CREATE ROLE app;"), BROKEN[name]):
         done = cluster.psql(script, database=name, read_only=False)
         assert done.status == 0, done.stderr
+
+
+#: What a server needs to be backed up while it runs.
+LIVE = {**postgres.FAST, "wal_level": "replica", "max_wal_senders": "4"}
+
+
+def back_up(cluster: Cluster, into: Path, *words: str) -> None:
+    program = str(postgres.programs() / "pg_basebackup")
+    argv = [program, "-h", str(cluster.folder), "-p", "5432", "-U", "postgres", "-c", "fast", "-D", str(into)]
+    subprocess.run([*argv, *words], check=True, capture_output=True)

@@ -1,6 +1,5 @@
 """Bacula: director, storage and file daemon on loopback; backup, restore job, Verify jobs, and damaged volumes."""
 
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -27,15 +26,9 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bacula.Bacula]:
-    """A Bacula that holds one full backup of a small file server."""
-    folder = tmp_path_factory.mktemp("bacula")
-    with bacula.running(folder, source(folder)) as running:
-        (running.source / "docs/half a second.txt").write_text("times of change have parts of seconds\n")
-        os.utime(running.source / "docs/half a second.txt", ns=(0, 1_700_000_000_500_000_000))
-        running.back_up()
-        yield running
+@pytest.fixture
+def server(bacula_server: bacula.Bacula) -> bacula.Bacula:
+    return bacula_server
 
 
 def case(server: bacula.Bacula, **fields: object) -> Document:

@@ -1,12 +1,12 @@
 """Physical backups of PostgreSQL: verified, started, every page and index read, and asked."""
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
 
+import postgres_shop
 import pytest
-from postgres_shop import ASKED, fill, needed
+from postgres_shop import ASKED, needed
 from sabotage import Document, cut, fingerprint, flip, largest
 from test_backup_faults import deserves, judged
 
@@ -16,54 +16,11 @@ from msp.backup.process import Runner
 from msp.backup.scratch import default_base, scratch
 
 pytestmark = needed
-#: What a server needs to be backed up while it runs.
-LIVE = {**postgres.FAST, "wal_level": "replica", "max_wal_senders": "4"}
 
 
-def back_up(cluster: Cluster, into: Path, *words: str) -> None:
-    program = str(postgres.programs() / "pg_basebackup")
-    argv = [program, "-h", str(cluster.folder), "-p", "5432", "-U", "postgres", "-c", "fast", "-D", str(into)]
-    subprocess.run([*argv, *words], check=True, capture_output=True)
-
-
-@pytest.fixture(scope="module")
-def backups(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Backups of one server: as a folder, as archives, with a damaged page in a table, with a damaged index."""
-    folder, who = tmp_path_factory.mktemp("backups"), postgres.account()
-    with scratch(default_base()) as space, private.folder(space, who, "pg") as place:
-        cluster = Cluster(Runner(), place, who)
-        cluster.initialise()
-        with cluster.running(LIVE):
-            fill(cluster, "good")
-            fill(cluster, "half")
-            apart = place / "apart"
-            apart.mkdir(mode=0o700)
-            if who:
-                os.chown(apart, who.pw_uid, who.pw_gid)
-            back_up(cluster, folder / "plain")
-            sql = f"CREATE TABLESPACE apart LOCATION '{apart}'"
-            assert cluster.psql(sql, database="good", read_only=False).status == 0
-            assert cluster.psql("ALTER TABLE lines SET TABLESPACE apart", database="good", read_only=False).status == 0
-            back_up(cluster, folder / "tar", "-F", "tar", "-z")
-            back_up(cluster, folder / "plain-apart", f"--tablespace-mapping={apart}={folder / 'elsewhere'}")
-            for sql in ("ALTER TABLE lines SET TABLESPACE pg_default", "DROP TABLESPACE apart"):
-                assert cluster.psql(sql, database="good", read_only=False).status == 0
-            files = {
-                name: cluster.psql(
-                    f"CHECKPOINT; SELECT pg_relation_filepath('{name}')", database="good", read_only=False
-                )
-                for name in ("orders", "orders_pkey")
-            }
-        for name, done in files.items():
-            path = place / "data" / done.stdout.decode().strip()
-            whole = path.read_bytes()
-            damaged = bytearray(whole)
-            damaged[3 * 8192 + 4000 : 3 * 8192 + 8192] = bytes(4192)  # rows or keys of one page
-            path.write_bytes(bytes(damaged))
-            with cluster.running(LIVE):
-                back_up(cluster, folder / f"damaged-{name}")
-            path.write_bytes(whole)
-    return folder
+@pytest.fixture
+def backups(postgres_backups: Path) -> Path:
+    return postgres_backups
 
 
 def case(file: Path, database: str = "good") -> Document:
@@ -174,7 +131,7 @@ def test_a_superuser_of_another_name_is_no_obstacle(tmp_path: Path) -> None:
     with scratch(default_base()) as space, private.folder(space, who, "pg") as place:
         cluster = Cluster(Runner(), place, who)
         cluster.initialise()
-        with cluster.running(LIVE):
+        with cluster.running(postgres_shop.LIVE):
             cluster.psql("CREATE ROLE boss SUPERUSER LOGIN", database="postgres", read_only=False)
             sql = "ALTER ROLE postgres RENAME TO old"
             rename = cluster.client("psql", "-c", sql)

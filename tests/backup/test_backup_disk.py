@@ -4,9 +4,9 @@ import hashlib
 import shutil
 import subprocess
 from pathlib import Path
-from random import Random
 
 import pytest
+from planted import partitioned
 from sabotage import Document, cut, fingerprint, flip
 from test_backup_faults import deserves, judged
 
@@ -199,16 +199,6 @@ class TestOtherFiles:
         deserves(judged(document, tmp_path), "pass", None)
         (tmp_path / "disk-flat.vmdk").unlink()
         deserves(judged(document, tmp_path), "fail", "missing")
-
-
-def partitioned(path: Path) -> Path:
-    """Write a disk of 4 MB with one partition to its end, full of noise."""
-    data = bytearray(Random(1).randbytes(4 << 20))
-    data[:512] = bytes(512)
-    data[446:462] = bytes([0x80, 0, 0, 0, 0x83, 0, 0, 0]) + (8).to_bytes(4, "little") + (8184).to_bytes(4, "little")
-    data[510:512] = b"\x55\xaa"
-    path.write_bytes(bytes(data))
-    return path
 
 
 class TestFormatsStart:

@@ -5,41 +5,19 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from mariadb_shop import ASKED, BROKEN, fill, needed
+from mariadb_shop import ASKED, needed
 from sabotage import Document, cut, fingerprint, flip
 from test_backup_faults import deserves, judged
-
-from msp.backup.assertions import mariadb
-from msp.backup.process import Runner
-from msp.backup.scratch import default_base, scratch
 
 pytestmark = [
     *needed,
     pytest.mark.skipif(shutil.which("mariadb-backup") is None, reason="mariadb-backup is not installed"),
 ]
-LOGICAL = ("good", "stale", "half", "empty")
 
 
-def back_up(of: mariadb.Server, *words: str) -> bytes:
-    argv = ["mariadb-backup", "--no-defaults", "--backup", f"--socket={of.socket}", f"--user={of.admin}"]
-    done = subprocess.run([*argv, f"--datadir={of.data}", *words], capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-@pytest.fixture(scope="module")
-def backups(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders of good and logically broken backups; the good one also as a stream, and an addition to it."""
-    folder = tmp_path_factory.mktemp("backups")
-    with scratch(default_base()) as space, mariadb.server(Runner(), space) as made:
-        for name in LOGICAL:
-            fill(made, BROKEN[name])
-            made.sql("SET GLOBAL innodb_log_checkpoint_now = 1", user=made.admin)  # else the log alone restores it
-            back_up(made, f"--target-dir={folder / name}")
-            if name == "good":
-                (folder / "good.xb").write_bytes(back_up(made, "--stream=xbstream"))
-                back_up(made, f"--target-dir={folder / 'addition'}", f"--incremental-basedir={folder / 'good'}")
-    return folder
+@pytest.fixture
+def backups(mariadb_backups: Path) -> Path:
+    return mariadb_backups
 
 
 def case(file: Path) -> Document:

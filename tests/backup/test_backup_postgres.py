@@ -2,61 +2,25 @@
 
 import gzip
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
-from postgres_shop import ASKED, BROKEN, fill, needed
+from postgres_shop import ASKED, needed
 from sabotage import Document, cut, fingerprint, flip, largest
 from test_backup_faults import deserves, judged
 
-from msp.backup.assertions import postgres
 from msp.backup.engine import Found
 from msp.backup.engines.postgres import harmless
-from msp.backup.process import Runner
-from msp.backup.scratch import default_base, scratch
+from msp.backup.scratch import default_base
 
 
-@pytest.fixture(scope="module")
-def dumps(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Good and logically broken dumps, each in the custom and the plain format, two in every format."""
-    folder = tmp_path_factory.mktemp("dumps")
-    with scratch(default_base()) as space, postgres.cluster(Runner(), space) as cluster:
-        for name in BROKEN:
-            fill(cluster, name)
-            forms = ("custom", "plain", "directory", "tar") if name in ("good", "half") else ("custom", "plain")
-            for form in forms:
-                words = ["-F", form, "-f", str(folder / f"{name}.{form}")]
-                subprocess.run(cluster.client("pg_dump", *words, database=name), check=True)
-    return folder
+@pytest.fixture
+def dumps(postgres_dumps: Path) -> Path:
+    return postgres_dumps
 
 
 def case(dump: Path, form: str) -> Document:
     return {"engine": "pg_dump", "file": str(dump), "format": form, "expect": {"postgres": ASKED}}
-
-
-@pytest.mark.parametrize("form", ["custom", "plain"])
-@pytest.mark.parametrize(
-    ("name", "verdict", "reason"),
-    [
-        ("good", "pass", None),
-        ("stale", "fail", "rpo"),
-        ("half", "fail", "application"),
-        ("orphans", "fail", "application"),
-        ("table", "fail", "missing"),
-        ("index", "fail", "application"),
-        ("column", "fail", "application"),
-        ("other", "fail", "identity"),
-        ("empty", "fail", "missing"),
-    ],
-)
-class TestDumps:
-    pytestmark = needed
-
-    def test_a_dump_gets_the_verdict_it_deserves(
-        self, name: str, verdict: str, reason: str | None, form: str, dumps: Path, tmp_path: Path
-    ) -> None:
-        deserves(judged(case(dumps / f"{name}.{form}", form), tmp_path), verdict, reason)
 
 
 class TestForms:

@@ -74,6 +74,8 @@ class PgDumpEngine:
             if not any(trailer in end for trailer in TRAILERS):
                 return dump_damaged(f"{path} stops before the line that ends a dump")
             return ()
+        if kind == "tar" and not tar_is_whole(path):  # pg_restore reads a cut member as if it ended there
+            return dump_damaged(f"{path} ends before the archive does")
         done = self._pg_restore("-f", "/dev/null")
         if done.status:
             if LACKING.search(done.stderr):
@@ -196,6 +198,17 @@ class PgDumpEngine:
 
     def close(self) -> None:
         self._stack.close()
+
+
+def tar_is_whole(path: Path) -> bool:
+    """Say whether an archive holds all of its last member and the empty block that ends it."""
+    try:
+        with tarfile.open(path) as archive:
+            *_, last = archive
+    except (tarfile.TarError, OSError, ValueError):
+        return False
+    end = last.offset_data + -(-last.size // 512) * 512
+    return path.stat().st_size >= end + 512
 
 
 def harmless(lines: IO[bytes]) -> Iterator[bytes]:
