@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from msp.errors import Misconfigured
-from msp.remote import rebooting, render
+from msp.remote import file_scripts, rebooting, render
+from msp.remote import payload as payloads
 from msp.remote.playbook_part import Special
 from msp.remote.playbook_steps import (
     FOR_POSIX,
@@ -31,8 +32,6 @@ from msp.remote.rebooting import Restart
 from msp.remote.render import Script
 from msp.remote.transport import Work
 from msp.secret import Secret
-
-LARGEST_FILE = 32 * 1024 * 1024  # bytes that one file step may carry
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,55 +52,6 @@ class Question:
 
 Act = Script | Condition | Question | Restart | Work
 
-_FILE = {
-    "probe": """p={{ path }}
-[ -f "$p" ] || exit 0
-[ "$(sha256sum < "$p" | cut -d' ' -f1)" = {{ sha }} ] || exit 0
-{% if mode %}[ "$(stat -c %a "$p")" = {{ mode }} ] || exit 0
-{% endif %}{% if owner %}[ "$(stat -c %U "$p")" = {{ owner }} ] || exit 0
-{% endif %}exit 1
-""",
-    "do": """set -e
-p={{ path }}; t="$p.msp-$$"
-umask 077
-(trap 'rm -f -- "$t"' EXIT
-cat > "$t"
-if [ "$(sha256sum < "$t" | cut -d' ' -f1)" != {{ sha }} ]; then echo "the file arrived damaged" >&2; exit 5; fi
-{% if backup %}if [ -e "$p" ]; then cp -p -- "$p" "$p.msp-before"; fi
-{% endif %}{% if mode %}chmod {{ mode }} "$t"
-{% else %}if [ -e "$p" ]; then chmod "$(stat -c %a "$p")" "$t"; else chmod 644 "$t"; fi
-{% endif %}{% if owner %}chown {{ owner }} "$t"
-{% endif %}mv -f -- "$t" "$p")
-""",
-    "undo": """p={{ path }}
-if [ -e "$p.msp-before" ]; then mv -f -- "$p.msp-before" "$p"; else rm -f -- "$p"; fi
-""",
-}
-_ABSENT = {
-    "probe": 'p={{ path }}; [ -e "$p" ] || [ -L "$p" ]\n',
-    "do": """p={{ path }}
-case "$p" in /|/bin|/boot|/dev|/etc|/home|/lib|/opt|/proc|/root|/sbin|/srv|/sys|/usr|/var|""|.|..)
-  echo "refusing to remove $p" >&2; exit 5;; esac
-{% if backup %}rm -rf -- "$p.msp-before"; mv -- "$p" "$p.msp-before"{% else %}rm -rf -- "$p"{% endif %}
-""",
-    "check": 'p={{ path }}; ! [ -e "$p" ] && ! [ -L "$p" ]\n',
-    "undo": 'p={{ path }}; if [ -e "$p.msp-before" ]; then mv -- "$p.msp-before" "$p"; fi\n',
-}
-_FOLDER = {
-    "probe": """p={{ path }}
-[ -d "$p" ] || exit 0
-{% if mode %}[ "$(stat -c %a "$p")" = {{ mode }} ] || exit 0
-{% endif %}{% if owner %}[ "$(stat -c %U "$p")" = {{ owner }} ] || exit 0
-{% endif %}exit 1
-""",
-    "do": """set -e
-p={{ path }}
-mkdir -p -- "$p"
-{% if mode %}chmod {{ mode }} "$p"
-{% endif %}{% if owner %}chown {{ owner }} "$p"
-{% endif %}""",
-    "undo": 'p={{ path }}; rmdir -- "$p" 2>/dev/null || true\n',
-}
 _ACTIVE = 'if command -v systemctl >/dev/null 2>&1; then systemctl is-active --quiet "$s"; else service "$s" status >/dev/null 2>&1; fi'  # noqa: E501
 _ACT = 'if command -v systemctl >/dev/null 2>&1; then systemctl %s "$s"; else service "$s" %s; fi'
 _SERVICE = {
@@ -273,41 +223,46 @@ class Acts:
     def _file(self, act: File, phase: str) -> Script | None:
         values = {"path": self._field(act.path), "mode": (act.mode or "").lstrip("0") or act.mode,
                   "owner": self._field(act.owner) if act.owner else None, "backup": act.backup}  # fmt: skip
+        if act.state == "fetched":
+            return self._script(file_scripts.FETCH, **values) if phase == "do" else None
         if phase == "undo" and not act.backup:
             return None
         if act.state == "absent":
-            return self._script(_ABSENT[phase], **values)
+            return self._script(file_scripts.ABSENT[phase], **values)
         if act.state == "folder":
             if phase == "check":
-                return self._negated(_FOLDER["probe"], values)
-            return self._script(_FOLDER[phase], **values)
-        content = self._content(act)
-        values["sha"] = hashlib.sha256(content).hexdigest()
+                return self._negated(file_scripts.FOLDER["probe"], values)
+            return self._script(file_scripts.FOLDER[phase], **values)
+        scripts, stdin, payload = file_scripts.FILE, b"", None
+        if act.source is not None:
+            path = self._source(act.source)
+            try:
+                payload, values["sha"] = (payloads.of_folder if path.is_dir() else payloads.of_file)(path)
+            except OSError as error:
+                raise Misconfigured(f"{self._what}: {act.source} cannot be read: {error.strerror}.") from error
+            scripts = file_scripts.TREE if path.is_dir() else scripts
+        else:
+            stdin = render.text(act.content or "", self._scope, self._what).encode("utf-8", "surrogateescape")
+            values["sha"] = hashlib.sha256(stdin).hexdigest()
         if phase == "check":
-            return self._negated(_FILE["probe"], values)
-        found = self._script(_FILE[phase], **values)
-        return Script(found.text, found.stdin + content, found.reads_secrets) if phase == "do" else found
+            return self._negated(scripts["probe"], values)
+        found = self._script(scripts[phase], **values)
+        if phase != "do":
+            return found
+        return Script(found.text, found.stdin + stdin, found.reads_secrets, payload)
 
     def _negated(self, probe: str, values: Mapping[str, Any]) -> Script:
         """A check that succeeds exactly when the probe says that nothing is needed."""
         return self._script("(\n" + probe + ")\n[ $? -eq 1 ]\n", **values)
 
-    def _content(self, act: File) -> bytes:
-        if act.source is not None:
-            if self._folder is None:
-                raise Misconfigured(f"{self._what}: a file is to be copied, but the playbook has no folder.")
-            path = (self._folder / str(self._field(act.source))).resolve()
-            if not path.is_relative_to(self._folder.resolve()):
-                raise Misconfigured(f"{self._what}: {act.source} lies outside the playbook's folder.")
-            try:
-                content = path.read_bytes()
-            except OSError as error:
-                raise Misconfigured(f"{self._what}: {act.source} cannot be read: {error.strerror}.") from error
-        else:
-            content = render.text(act.content or "", self._scope, self._what).encode("utf-8", "surrogateescape")
-        if len(content) > LARGEST_FILE:
-            raise Misconfigured(f"{self._what}: the file is larger than {LARGEST_FILE // 1024**2} MB.")
-        return content
+    def _source(self, source: str) -> Path:
+        """Return the file or folder beside the playbook that is to be copied."""
+        if self._folder is None:
+            raise Misconfigured(f"{self._what}: a file is to be copied, but the playbook has no folder.")
+        path = (self._folder / str(self._field(source))).resolve()
+        if not path.is_relative_to(self._folder.resolve()):
+            raise Misconfigured(f"{self._what}: {source} lies outside the playbook's folder.")
+        return path
 
     def _wait_for(self, act: WaitFor) -> Script:
         command = render.script(act.command, self._scope, self._what) if act.command is not None else Script("")

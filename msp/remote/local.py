@@ -11,6 +11,7 @@ from pathlib import Path
 
 from msp.remote.outcome import Outcome, of_exit
 from msp.remote.output import Collector
+from msp.remote.payload import Payload
 from msp.remote.sudo import Become, Dialogue
 from msp.remote.target import Target
 from msp.remote.transport import Output
@@ -39,6 +40,22 @@ class LocalShell:
         dialogue = Dialogue(become, stdin)
         return await self._run(dialogue.line(words_of(script)), timeout, b"", idle, dialogue)
 
+    async def run_fed(
+        self,
+        payload: Payload,
+        script: str,
+        *,
+        timeout: timedelta,
+        stdin: bytes = b"",
+        idle: timedelta | None = None,
+        become: Become | None = None,
+    ) -> Output:
+        """Run `script`, which reads a payload; see Takes.run_fed."""
+        if become is None:
+            return await self._run(words_of(script), timeout, stdin, idle, None, payload)
+        dialogue = Dialogue(become, stdin)
+        return await self._run(dialogue.line(words_of(script)), timeout, b"", idle, dialogue, payload)
+
     async def _run(
         self,
         words: list[str],
@@ -46,6 +63,7 @@ class LocalShell:
         stdin: bytes,
         idle: timedelta | None,
         dialogue: Dialogue | None = None,
+        payload: Payload | None = None,
     ) -> Output:
         out, err = Collector("stdout"), Collector("stderr")
         loop = asyncio.get_running_loop()
@@ -82,6 +100,11 @@ class LocalShell:
                 with contextlib.suppress(ConnectionError):
                     process.stdin.write(data)
                     await process.stdin.drain()
+                    chunks = payload.chunks() if payload is not None and ends else iter(())
+                    while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
+                        last[0] = loop.time()
+                        process.stdin.write(chunk)
+                        await process.stdin.drain()
                 if ends:
                     process.stdin.close()
 

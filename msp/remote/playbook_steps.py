@@ -26,11 +26,19 @@ class File(Part):
 
     path: str = Field(min_length=1)
     content: str | None = Field(default=None, description="Text, a template; written verbatim.")
-    source: str | None = Field(default=None, description="A file beside the playbook, copied byte by byte.")
+    source: str | None = Field(
+        default=None, description="A file or a folder beside the playbook, copied byte by byte; a folder as a whole."
+    )
     mode: str | None = Field(default=None, pattern=r"^[0-7]{3,4}$")
     owner: str | None = None
-    state: Literal["present", "absent", "folder"] = "present"
+    state: Literal["present", "absent", "folder", "fetched"] = Field(
+        default="present", description="fetched: the other way, into the output of the step."
+    )
     backup: bool = Field(default=False, description="Keep the old file as PATH.msp-before; undo puts it back.")
+
+    @property
+    def only_looks(self) -> bool:
+        return self.state == "fetched"
 
 
 class Service(Part):

@@ -21,6 +21,7 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from msp.errors import Misconfigured
+from msp.remote.payload import Payload
 from msp.remote.shell_places import MARK, Place, places
 from msp.secret import Secret
 
@@ -48,6 +49,7 @@ class Script:
     text: str
     stdin: bytes = b""
     reads_secrets: int = 0  # lines of stdin that are secrets
+    payload: Payload | None = None  # what it reads after `stdin`
 
 
 @pass_context

@@ -20,13 +20,14 @@ from msp.remote.following import KILLING, Following
 from msp.remote.ledger import History, Key, Phase, StepRecord
 from msp.remote.outcome import NOT_SENT, OK, Outcome
 from msp.remote.output import KEEPING
+from msp.remote.payload import LARGEST_WHOLE, Payload
 from msp.remote.plan import Plan, PlannedStep
 from msp.remote.rebooting import Rebooting, Restart
 from msp.remote.render import Script
 from msp.remote.spool import Spool
 from msp.remote.sudo import Become
 from msp.remote.target import Target
-from msp.remote.transport import Becomes, CannotOpen, Fading, NotAdmitted, Output, Performer, Shell, Transport
+from msp.remote.transport import Becomes, CannotOpen, Fading, NotAdmitted, Output, Performer, Shell, Takes, Transport
 
 
 @dataclass(slots=True)
@@ -387,18 +388,29 @@ class StepRun:
         return None
 
     async def _run_script(
-        self, script: str, stdin: bytes = b"", idle: timedelta | None = None, timeout: timedelta | None = None
+        self,
+        script: str,
+        stdin: bytes = b"",
+        idle: timedelta | None = None,
+        timeout: timedelta | None = None,
+        payload: Payload | None = None,
     ) -> Output:
         """Run a script as the account that the step is for."""
-        shell = await self._line.shell()
-        if not self._planned.become:
-            return await shell.run(script, timeout=timeout or self._left(), stdin=stdin, idle=idle)
-        if not isinstance(shell, Becomes):
-            what = f"{self._host.target.name} is reached by {self._host.target.transport}, where nothing acts by sudo."
-            raise Misconfigured(what, advice="Take `become` out of the playbook, or log in as that account.")
-        credential = self._host.target.credential
-        become = Become(self._planned.become, credential.become_password or credential.password)
-        return await shell.run_as(become, script, timeout=timeout or self._left(), stdin=stdin, idle=idle)
+        shell, target = await self._line.shell(), self._host.target
+        time = timeout or self._left()
+        become = None
+        if self._planned.become:
+            if not isinstance(shell, Becomes):
+                what = f"{target.name} is reached by {target.transport}, where nothing acts by sudo."
+                raise Misconfigured(what, advice="Take `become` out of the playbook, or log in as that account.")
+            become = Become(self._planned.become, target.credential.become_password or target.credential.password)
+        if payload is not None and isinstance(shell, Takes):
+            return await shell.run_fed(payload, script, timeout=time, stdin=stdin, idle=idle, become=become)
+        if payload is not None:
+            stdin += payload.whole(LARGEST_WHOLE, target.name)
+        if become is not None and isinstance(shell, Becomes):
+            return await shell.run_as(become, script, timeout=time, stdin=stdin, idle=idle)
+        return await shell.run(script, timeout=time, stdin=stdin, idle=idle)
 
     async def _followed(self, act: Act, key: Key) -> Output:
         """Do an effect that can be found again: told truly after a lost connection, and ended when its time is over."""
@@ -455,7 +467,8 @@ class StepRun:
         if isinstance(act, Restart):
             output = await self._rebooting(act).restart()
         elif isinstance(act, Script):
-            output = await self._run_script(act.text, act.stdin, self._around.plan.playbook.limits.idle)
+            idle = self._around.plan.playbook.limits.idle
+            output = await self._run_script(act.text, act.stdin, idle, payload=act.payload)
         else:
             output = await (await self._line.performer()).perform(act, timeout=self._left())
         if output.outcome.kind in ("lost", "unreachable"):

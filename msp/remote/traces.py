@@ -7,6 +7,7 @@ prints then goes nowhere, and a program that it started may end by that (SIGPIPE
 
 import re
 import shlex
+from dataclasses import replace
 from datetime import timedelta
 
 from msp.remote.outcome import Outcome, of_exit
@@ -67,14 +68,14 @@ def marked(script: Script, token: str) -> Script:
     if not token:
         return script
     if (for_windows := bootstrap.marked(script.text, token)) is not None:
-        return Script(for_windows, script.stdin, script.reads_secrets)
+        return replace(script, text=for_windows)
     head, body = "", script.text
     if body.startswith("#!"):
         head, _, body = body.partition("\n")
         if not _SHELLS.fullmatch(head):
             return script
         head += "\n"
-    return Script(head + _BEGIN % token + body, script.stdin, script.reads_secrets)
+    return replace(script, text=head + _BEGIN % token + body)
 
 
 def alive(token: str, platform: str) -> str:

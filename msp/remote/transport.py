@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 from msp.errors import Refused, Unreachable
 from msp.remote.outcome import Outcome
 from msp.remote.output import NOTHING, Captured
+from msp.remote.payload import Payload
 from msp.remote.sudo import Become
 from msp.remote.target import Target
 
@@ -81,6 +82,23 @@ class Shell(Protocol):
         A nonzero status is an answer. Past `timeout`, or after `idle` without output, the command is signalled and
         the outcome is `timeout`: it may live on. Cancelling the awaiting task signals the command too.
         """
+
+
+@runtime_checkable
+class Takes(Protocol):
+    """A shell whose scripts can read more than fits into memory."""
+
+    async def run_fed(
+        self,
+        payload: Payload,
+        script: str,
+        *,
+        timeout: timedelta,
+        stdin: bytes = b"",
+        idle: timedelta | None = None,
+        become: Become | None = None,
+    ) -> Output:
+        """Run `script`, as `become.user` if given; it reads `stdin` and then the payload."""
 
 
 @runtime_checkable

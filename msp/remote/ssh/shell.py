@@ -3,12 +3,14 @@
 import asyncio
 import shlex
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
 
 import asyncssh
 
 from msp.remote.outcome import Outcome, of_exit
 from msp.remote.output import Collector
+from msp.remote.payload import Payload
 from msp.remote.ssh.pool import Link
 from msp.remote.sudo import Become, Dialogue
 from msp.remote.transport import CannotOpen, NotAdmitted, Output
@@ -22,7 +24,9 @@ GRACE = 1.0  # seconds that output may still come after the exit status; a backg
 class _Session(asyncssh.SSHClientSession[bytes]):
     """Collects one command. `done` is set when the channel is closed, or shortly after the exit status."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, dialogue: Dialogue | None = None) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, dialogue: Dialogue | None = None, payload: Payload | None = None
+    ) -> None:
         self.done: asyncio.Future[None] = loop.create_future()
         self.out, self.err = Collector("stdout"), Collector("stderr")
         self.status: int | None = None
@@ -31,7 +35,10 @@ class _Session(asyncssh.SSHClientSession[bytes]):
         self.ended = False
         self.left_behind = False
         self.last = loop.time()
-        self._loop, self._dialogue = loop, dialogue
+        self._loop, self._dialogue, self._payload = loop, dialogue, payload
+        self._room = asyncio.Event()  # the far side takes more
+        self._room.set()
+        self._feeding: asyncio.Task[None] | None = None
         self._channel: asyncssh.SSHClientChannel[bytes] | None = None
 
     def connection_made(self, chan: asyncssh.SSHClientChannel[bytes]) -> None:
@@ -49,7 +56,37 @@ class _Session(asyncssh.SSHClientSession[bytes]):
             if answer:
                 self._channel.write(answer)
             if ends:
-                self._channel.write_eof()
+                self.end_input()
+
+    def end_input(self) -> None:
+        """Send the payload, if there is one, and the end of the input."""
+        if self._channel is None:
+            return
+        if self._payload is None:
+            self._channel.write_eof()
+        else:
+            self._feeding = self._loop.create_task(self._feed(self._channel, self._payload))
+
+    async def _feed(self, channel: asyncssh.SSHClientChannel[bytes], payload: Payload) -> None:
+        chunks = payload.chunks()
+        with suppress(OSError):  # the command reads no further, or our own file cannot be read: its checksum tells
+            while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
+                await self._room.wait()
+                self.last = self._loop.time()
+                channel.write(chunk)
+        with suppress(OSError):
+            channel.write_eof()
+
+    def pause_writing(self) -> None:
+        self._room.clear()
+
+    def resume_writing(self) -> None:
+        self._room.set()
+
+    def stop_feeding(self) -> None:
+        """Send no more."""
+        if self._feeding is not None:
+            self._feeding.cancel()
 
     def exit_status_received(self, status: int) -> None:
         self.status, self.ended = status, True
@@ -108,6 +145,23 @@ class SshShell:
         line = "exec " + shlex.join(dialogue.line(words_of(script)))
         return await self._told(line, timeout, idle, dialogue=dialogue)
 
+    async def run_fed(
+        self,
+        payload: Payload,
+        script: str,
+        *,
+        timeout: timedelta,
+        stdin: bytes = b"",
+        idle: timedelta | None = None,
+        become: Become | None = None,
+    ) -> Output:
+        """Run `script`, which reads a payload; see Takes.run_fed."""
+        if become is None:
+            return await self._told(command_line(script), timeout, idle, stdin, payload=payload)
+        dialogue = Dialogue(become, stdin)
+        line = "exec " + shlex.join(dialogue.line(words_of(script)))
+        return await self._told(line, timeout, idle, dialogue=dialogue, payload=payload)
+
     async def _told(
         self,
         line: str,
@@ -115,12 +169,13 @@ class SshShell:
         idle: timedelta | None,
         stdin: bytes = b"",
         dialogue: Dialogue | None = None,
+        payload: Payload | None = None,
     ) -> Output:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout.total_seconds()
         anew, self._anew = self._anew, None
         patience = None if anew is None else STALE
-        output = await self._run(line, deadline, stdin, idle, dialogue, patience=patience)
+        output = await self._run(line, deadline, stdin, idle, dialogue, payload, patience=patience)
         if output.outcome is not _NOT_SENT or anew is None:
             return output
         self.link.close()
@@ -132,7 +187,7 @@ class SshShell:
         except TimeoutError:
             detail = "The connection had died, and the time was over before a new one stood."
             return Output(Outcome("unreachable", reason="connect", detail=detail))
-        return await self._run(line, deadline, stdin, idle, dialogue)
+        return await self._run(line, deadline, stdin, idle, dialogue, payload)
 
     async def _run(
         self,
@@ -141,12 +196,13 @@ class SshShell:
         stdin: bytes,
         idle: timedelta | None,
         dialogue: Dialogue | None,
+        payload: Payload | None,
         *,
         patience: float | None = None,
     ) -> Output:
         """Run one command line. The outcome is _NOT_SENT only when it certainly was not sent."""
         loop = asyncio.get_running_loop()
-        connection, session = self.link.connection, _Session(loop, dialogue)
+        connection, session = self.link.connection, _Session(loop, dialogue, payload)
         channel: asyncssh.SSHClientChannel[bytes] | None = None
 
         def stale() -> None:
@@ -160,7 +216,7 @@ class SshShell:
                 if stdin:
                     channel.write(stdin)
                 if dialogue is None:
-                    channel.write_eof()
+                    session.end_input()
                 await _finished(session, idle)
         except TimeoutError:
             stop(channel)
@@ -180,6 +236,7 @@ class SshShell:
             self.sound = False
             return self._output(session, self._lost() if session.opened else _NOT_SENT)
         finally:
+            session.stop_feeding()
             if timer is not None:
                 timer.cancel()
         if session.left_behind:
