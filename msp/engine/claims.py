@@ -11,12 +11,11 @@ from itertools import groupby, islice
 from typing import Literal
 
 from sqlalchemy import ColumnElement, and_, select, update
-from sqlalchemy.dialects.postgresql import insert as insert_postgresql
-from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningInsert
 
 from msp.clock import utc_now
+from msp.db import inserting
 from msp.engine.models import EffectClaim
 from msp.errors import Conflict, Misconfigured, NotFound
 
@@ -78,8 +77,11 @@ def _these(batch: Sequence[ClaimKey]) -> ColumnElement[bool]:
 
 
 def _insert(session: Session) -> ReturningInsert[int, int, int, str, int]:
-    insert = insert_sqlite if session.get_bind().dialect.name == "sqlite" else insert_postgresql
-    return insert(EffectClaim.__table__).on_conflict_do_nothing().returning(*COLUMNS)  # type: ignore[arg-type]
+    insert = inserting(session.get_bind().dialect.name)
+    claimed: ReturningInsert[int, int, int, str, int] = (
+        insert(EffectClaim.__table__).on_conflict_do_nothing().returning(*COLUMNS)
+    )
+    return claimed
 
 
 def claim_many(session: Session, keys: Sequence[ClaimKey], worker: str, now: datetime) -> list[ClaimResult]:

@@ -12,12 +12,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import delete, select, text
-from sqlalchemy.dialects.postgresql import insert as insert_postgresql
-from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 from sqlalchemy.orm import Session
 
 from msp import __version__
-from msp.db import Database
+from msp.db import Database, inserting
 from msp.engine import crashpoints, perform, queues, working
 from msp.engine.models import Job, WorkerLease
 from msp.errors import Conflict
@@ -85,7 +83,7 @@ def acquire(database: Database, name: str, now: datetime, lease: timedelta) -> L
                 "version": __version__,
                 "draining": False,
             }
-            insert = insert_sqlite if database.is_sqlite else insert_postgresql
+            insert = inserting(database.engine.dialect.name)
             statement = insert(WorkerLease).values(values).on_conflict_do_nothing().returning(WorkerLease.name)
             if session.scalar(statement) is None:
                 raise Conflict(f"Another worker took the slot {name} just now.", advice="Give each its own name.")

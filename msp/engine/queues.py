@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy.dialects.postgresql import insert as insert_postgresql
-from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.orm import Session
 
 from msp.clock import utc_now
+from msp.db import inserting
 from msp.engine import runtime, working
 from msp.engine.models import Job
 from msp.errors import Conflict, Misconfigured, NotFound
@@ -131,7 +130,7 @@ def enqueue(
         "takeovers": 0,
         "created_at": utc_now(),
     }
-    insert = insert_sqlite if session.get_bind().dialect.name == "sqlite" else insert_postgresql
+    insert = inserting(session.get_bind().dialect.name)
     added = session.scalar(insert(Job).values(values).on_conflict_do_nothing().returning(Job.id))
     if added is None:
         return False

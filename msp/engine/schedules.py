@@ -6,11 +6,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import select
-from sqlalchemy.dialects.postgresql import insert as insert_postgresql
-from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 from sqlalchemy.orm import Session
 
 from msp import evidence
+from msp.db import inserting
 from msp.engine import crashpoints, queues
 from msp.engine.cron import Fire, jitter_of, parse
 from msp.engine.models import Schedule, ScheduleFire
@@ -119,7 +118,7 @@ def _fire(session: Session, row: Schedule, now: datetime) -> Fired:
     _next(row, fire)
     newest = overdue[-1] if overdue and overdue[-1].at + delay >= now - row.grace else None
     missed = [item for item in overdue if item is not newest]
-    insert = insert_sqlite if session.get_bind().dialect.name == "sqlite" else insert_postgresql
+    insert = inserting(session.get_bind().dialect.name)
     rows = [
         {
             "schedule_id": row.id,

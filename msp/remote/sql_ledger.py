@@ -6,8 +6,6 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import bindparam, func, select, update
-from sqlalchemy.dialects.postgresql import insert as insert_postgresql
-from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 from sqlalchemy.orm import Session
 
 from msp import db, events, evidence
@@ -46,7 +44,7 @@ _END = (
 def _store(dialect: str) -> Any:
     """Return the statement that inserts a result; one told again after an interruption replaces what was known."""
     table: Any = StepResult.__table__
-    statement = (insert_sqlite if dialect == "sqlite" else insert_postgresql)(table)
+    statement = db.inserting(dialect)(table)
     kept = ("id", "run_id", *ONE_OF_A_KIND)
     fresh = {column.name: statement.excluded[column.name] for column in table.c if column.name not in kept}
     return statement.on_conflict_do_update(index_elements=ONE_OF_A_KIND, set_=fresh)
