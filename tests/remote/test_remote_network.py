@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from msp.remote.inventory import read_hosts
 from msp.remote.network.part import Network
 from msp.remote.network.transport import NetworkDevice, NetworkTransport
 from msp.remote.network.work import Line, Look, NetworkWork
-from msp.remote.target import Target
+from msp.remote.target import Credential, Target
 from msp.remote.transport import Output
 from msp.secret import Secret
 
@@ -92,6 +93,13 @@ class TestRouter:
         assert text.endswith("end\n")
         assert " neighbor 192.0.2.9 password <removed>\n" in text
         assert "planted-bgp-secret" not in text
+
+    async def test_private_key_from_the_vault_lets_us_in(
+        self, transport: NetworkTransport, rtr1: Target, router: frr.Frr
+    ) -> None:
+        credential = Credential(router.server.user, private_key=Secret(router.server.key_file.read_text()))
+        output = await one(transport, replace(rtr1, credential=credential), NetworkWork("1", show=("show version",)))
+        assert b"FRRouting" in output.stdout
 
     async def test_command_that_is_not_known_is_failed_and_named(self, device: NetworkDevice) -> None:
         output = await device.perform(NetworkWork("1", show=("show ip route", "show bogus")), timeout=LONG)

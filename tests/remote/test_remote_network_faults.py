@@ -245,18 +245,3 @@ async def test_device_behind_a_bastion_is_reached_and_proven_from_a_new_log_in(
             async with transport.open(nowhere):
                 pass
     assert str(caught.value.outcome) == "unreachable(refused)"
-
-
-@pytest.mark.server
-async def test_key_from_the_vault_is_taken_and_never_leaves_memory(
-    transport: NetworkTransport, bastion: Target
-) -> None:
-    """A log-in that is admitted and then shows no router's prompt is told apart from one that is not admitted."""
-    as_router = replace(bastion, transport="network", platform="frr")
-    with pytest.raises(CannotOpen) as caught:
-        async with transport.open(as_router, timeout=timedelta(seconds=4)):
-            pass
-    assert str(caught.value.outcome) == "unreachable(banner)"
-    assert "prompt" in caught.value.outcome.detail
-    assert bastion.credential.private_key is not None
-    assert bastion.credential.private_key.value.split("\n")[1] not in str(caught.value.outcome)
