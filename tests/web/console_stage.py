@@ -172,7 +172,7 @@ class Person:
     """Somebody at the pages of a served installation, without a browser."""
 
     def __init__(self, stage: Stage, email: str) -> None:
-        self.stage, self.cookie, self.token = stage, "", ""
+        self.stage, self.email, self.cookie, self.token = stage, email, "", ""
         page = self.ask("/log-in")
         answer = self.ask("/log-in", email=email, password=seed.PASSWORD, csrf_token=self.token)
         assert (page.status, answer.status) == (200, 302)

@@ -28,7 +28,7 @@ from msp import db, master_key
 from msp.clock import utc_now
 from msp.contracts.models import BillingEntry
 from msp.desk import tickets
-from msp.flows import consoles
+from msp.flows import consoles, credential_grants
 from msp.people.credential_grants import CredentialGrant
 from msp.people.models import Grant, User
 from msp.remote.consoles.models import ConsoleSession
@@ -168,7 +168,9 @@ def test_a_terminal_is_evidence_a_word_on_the_ticket_a_recording_and_a_bill_line
     assert message == {"ended": "exited", "detail": "The shell ended with status 3."}
     console = row(console_id)
     proofs = stage.evidence(console_id)
-    assert [one.kind for one in proofs] == ["console.granted", "console.opened", "console.ended"]
+    kinds = ["console.granted", "console.opened", "credential.used", "console.ended"]
+    assert [one.kind for one in proofs] == kinds
+    assert proofs[2].data == {"secrets": ["vault:box key"], "grant": None}
     assert {one.actor for one in proofs} == {TECH}
     assert proofs[-1].data["recording_sha256"] == console.recording_sha256
     assert proofs[-1].data["clause"] == "4.4"
@@ -357,29 +359,37 @@ def test_a_contract_that_no_longer_admits_ends_the_console(stage: Stage, tech: P
     assert took < 8
 
 
-def test_a_given_grant_admits_where_the_contract_asks_and_its_end_is_the_consoles(stage: Stage, tech: Person) -> None:
+def test_where_the_contract_asks_a_grant_admits_and_its_end_is_the_consoles(
+    stage: Stage, tech: Person, people: dict[str, Person]
+) -> None:
+    boss = people.setdefault("boss", Person(stage, "boss@alfa.example"))
     stage.amend({**CLAUSE, "id": "9.2", "effect": "ask", "text": "Ask us before you come in."})
+    box = str(stage.ids["box"])
     try:
-        assert row(tech.request(stage.ids["box"]), "refused").decision["clause_id"] == "9.2"
-        now = utc_now()
+        asked_first = row(tech.request(stage.ids["box"], ticket=""), "refused")  # it has opened a ticket of its own
+        assert asked_first.decision["clause_id"] == "9.2"
+        ticket = str(asked_first.ticket_id)
+        assert "data-ask" in tech.ask(f"/assets/{box}").text  # type: ignore[attr-defined]
+        form = {"asset_id": box, "ticket_id": ticket, "minutes": "60", "reason": "The disk is full"}
+        assert tech.ask("/credentials/ask", **form).status == 303
         with db.begin() as session:
-            grant = CredentialGrant(
-                client_id=stage.ids["client_id"], secret="vault:box key", actor=TECH, state="given", asked_at=now,
-                ticket_id=stage.ids["ticket_id"], asset_id=stage.ids["box"], lasts=timedelta(hours=1), starts_at=now,
-                ends_at=now + timedelta(hours=1),
-            )  # fmt: skip
-            session.add(grant)
-        with terminal(tech) as (console_id, opened):
+            asked = session.scalars(select(CredentialGrant).order_by(CredentialGrant.id.desc())).first()
+            assert asked is not None
+            by = seed.users.actor_of(session, session.scalars(select(User).where(User.email == boss.email)).one())
+            credential_grants.give(session, asked.id, actor=by)
+        with terminal(tech, ticket=ticket) as (console_id, opened):
             with db.begin() as session:
-                found = session.get_one(CredentialGrant, grant.id)
-                found.state, found.withdrawn_at, found.withdrawn_by = "withdrawn", utc_now(), "boss@alfa.example"
+                credential_grants.withdraw(session, asked.id, actor=by, reason="That is enough.")
             message, took = last_words(opened)
         assert message == {"ended": "withdrawn", "detail": "boss@alfa.example withdrew the admission."}
         assert took < 2
-        assert row(console_id).credential_grant_id == grant.id
+        assert row(console_id).credential_grant_id == asked.id
+        again = row(tech.request(stage.ids["box"], ticket=ticket), "refused")
+        assert "withdrew the use" in again.decision["text"]
     finally:
         stage.amend()
-    assert "withdrew the use" in row(tech.request(stage.ids["box"]), "refused").decision["text"]
+    assert "withdrew the use" in row(tech.request(stage.ids["box"], ticket=ticket), "refused").decision["text"]
+    row(tech.request(stage.ids["box"]), "granted")  # on another ticket the contract allows it as before
     with db.begin() as session:
         session.execute(update(CredentialGrant).values(ends_at=utc_now()))
 

@@ -90,7 +90,7 @@ async function live(film) {
   let place = 0;
   let next = 0;
   for (;;) {
-    const answer = await fetch(`${words.live}?from=${place}`).catch(() => null);
+    const answer = await fetch(`${words.growing}?from=${place}`).catch(() => null);
     if (answer?.ok) {
       const bytes = await answer.arrayBuffer();
       if (bytes.byteLength) {
@@ -182,4 +182,4 @@ async function play(film) {
 }
 
 const film = await (words.player === "screen" ? screen : terminal)();
-await (words.live ? live : play)(film);
+await (words.growing ? live : play)(film);
