@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from msp.errors import Misconfigured
 from msp.remote import file_scripts, rebooting, render
@@ -30,7 +30,7 @@ from msp.remote.playbook_steps import (
 )
 from msp.remote.rebooting import Restart
 from msp.remote.render import Script
-from msp.remote.transport import Work
+from msp.remote.transport import Work, speaks
 from msp.secret import Secret
 
 
@@ -180,8 +180,8 @@ class Acts:
 
     def _act(self, action: Action) -> Act:
         act = action.act
-        if isinstance(act, Special):
-            return act.work(self._field, self._folder, self._what)
+        if speaks(act, Special):
+            return cast("Special", act).work(self._field, self._folder, self._what)
         self._fits(action.kind)
         if action.kind in FOR_WINDOWS:
             return render.script(f"#!{action.kind}\n{act.script}", self._scope, self._what)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from msp.clock import utc_now
 from msp.errors import Misconfigured
@@ -27,7 +27,18 @@ from msp.remote.render import Script
 from msp.remote.spool import Spool
 from msp.remote.sudo import Become
 from msp.remote.target import Target
-from msp.remote.transport import Becomes, CannotOpen, Fading, NotAdmitted, Output, Performer, Shell, Takes, Transport
+from msp.remote.transport import (
+    Becomes,
+    CannotOpen,
+    Fading,
+    NotAdmitted,
+    Output,
+    Performer,
+    Shell,
+    Takes,
+    Transport,
+    speaks,
+)
 
 
 @dataclass(slots=True)
@@ -66,18 +77,18 @@ class Line:
     async def shell(self) -> Shell:
         """Return the open shell; raises Misconfigured where the way in has none."""
         opened = await self.open()
-        if not isinstance(opened, Shell):
+        if not speaks(opened, Shell):
             what = f"{self._target.name} is reached by {self._target.transport}, which runs no scripts."
             raise Misconfigured(what, advice="Use the steps made for it, or reach the host by SSH or WinRM.")
-        return opened
+        return cast("Shell", opened)
 
     async def performer(self) -> Performer:
         """Return what is open for acts that are no scripts; raises Misconfigured where there are only shells."""
         opened = await self.open()
-        if not isinstance(opened, Performer):
+        if not speaks(opened, Performer):
             what = f"{self._target.name} is reached by {self._target.transport}, which only runs scripts."
             raise Misconfigured(what, advice="Steps of kinds network and screen need a host reached that way.")
-        return opened
+        return cast("Performer", opened)
 
     @property
     def is_open(self) -> bool:
@@ -86,7 +97,7 @@ class Line:
     async def outlasting(self, time: timedelta) -> None:
         """Give back what would end before `time` has passed; the next command opens anew."""
         opened: object = self._opened
-        if isinstance(opened, Fading) and not opened.lasts(time):
+        if speaks(opened, Fading) and not cast("Fading", opened).lasts(time):
             await self.drop()
 
     async def drop(self) -> None:

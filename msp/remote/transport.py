@@ -145,3 +145,14 @@ class Transport(Protocol):
 
     async def close(self) -> None:
         """Let go of everything still open."""
+
+
+_SPEAKS: dict[tuple[type, type], bool] = {}
+
+
+def speaks(thing: object, protocol: type) -> bool:
+    """Whether a thing has what a protocol asks for; looked at once for its class, which costs more than a packet."""
+    key = (type(thing), protocol)
+    if key not in _SPEAKS:
+        _SPEAKS[key] = isinstance(thing, protocol)
+    return _SPEAKS[key]
