@@ -127,6 +127,7 @@ class Case:
     sha256: str | None = None
     rungs: frozenset[int] = frozenset(range(1, 7))
     bacula: BaculaJob | None = None
+    on: str | None = None  # the host to run on, as the inventory names it; None: this machine
 
     @property
     def location(self) -> str:
@@ -282,7 +283,21 @@ def parse(document: Any, *, now: datetime, where: str = "the case") -> Case:
 
     now: the reference instant when the document names none.
     """
-    known = ("case", "engine", "now", "secret", "repo", "file", "root", "format", "sha256", "rungs", "expect", *_BACULA)
+    known = (
+        "case",
+        "engine",
+        "now",
+        "secret",
+        "repo",
+        "file",
+        "root",
+        "format",
+        "sha256",
+        "rungs",
+        "expect",
+        "on",
+        *_BACULA,
+    )
     given = _object(document, where, known)
     engine = _text(given.get("engine"), "engine")
     engine = ALIASES.get(engine, engine)
@@ -314,6 +329,7 @@ def parse(document: Any, *, now: datetime, where: str = "the case") -> Case:
         sha256=sha256,
         rungs=rungs,
         bacula=_bacula(given),
+        on=_text(given["on"], "on") if given.get("on") else None,
     )
 
 

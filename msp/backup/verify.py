@@ -290,6 +290,9 @@ def verify(case: Case, *, base: Path | None = None, runner: Runner | None = None
     Raises Misconfigured for a case that names an unknown engine or a manifest that is none.
     """
     engines.engine(case.engine)
+    if case.on:
+        what = f"The case is to be tested on {case.on}, not on this machine."
+        raise Misconfigured(what, advice='Let a plan run it, or leave "on" out where the backup is reachable here.')
     if case.expect.manifest:
         try:
             next(manifest.read(case.expect.manifest), None)
