@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import sshd
 
+from msp.clock import utc_now
 from msp.errors import Misconfigured
 from msp.remote.inventory import read_hosts, read_inventory
 from msp.remote.ssh import SshTransport
@@ -72,6 +73,27 @@ class TestBehindBastion:
         (bastion,) = transport.bastions
         bastion.connection.abort()
         assert await said(transport, target) == b"there\n"
+        await transport.close()
+
+    async def test_bastion_whose_certificate_ends_soon_is_entered_anew_and_limits_what_is_behind_it(
+        self, servers: dict[str, Target]
+    ) -> None:
+        edge, made = servers["edge"], []
+
+        class Source:
+            async def credential(self, user: str, *, forwards: bool) -> Credential:
+                made.append(forwards)
+                return replace(edge.credential, valid_until=utc_now() + timedelta(seconds=30))
+
+        transport = SshTransport(most_idle=0)
+        short = replace(edge, credential=Credential(edge.credential.user, source=Source()))
+        target = replace(servers["host"], via=(short,))
+        for _ in range(2):
+            async with transport.open(target) as shell:
+                assert shell.lasts(timedelta(seconds=20))
+                assert not shell.lasts(timedelta(seconds=40))
+        assert set(made) == {True}
+        assert len(transport.bastions) == 2
         await transport.close()
 
     @pytest.mark.parametrize("fault", ["pin", "credential", "host pin"])

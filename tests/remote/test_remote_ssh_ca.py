@@ -115,8 +115,9 @@ class TestAgainstSshd:
         else:
             assert await refused(target_of(server, fresh)) == "auth_failed"
 
+    @pytest.mark.slow
     async def test_session_ends_with_its_certificate_and_says_so(self, database: Database, server: sshd.Sshd) -> None:
-        made = issued(database, ca.Purpose((server.user,), "anna", lifetime=timedelta(seconds=3)))
+        made = issued(database, ca.Purpose((server.user,), "anna", lifetime=timedelta(seconds=7)))
         credential = Credential(
             server.user, private_key=made.private_key, certificate=made.certificate, valid_until=made.valid_until
         )
@@ -129,15 +130,16 @@ class TestAgainstSshd:
         assert len(transport.pool) == 0
         await transport.close()
 
+    @pytest.mark.slow
     async def test_run_longer_than_a_certificate_takes_a_fresh_one_between_steps(
         self, database: Database, server: sshd.Sshd, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(ca, "LIFETIME", timedelta(seconds=4))
-        monkeypatch.setattr("msp.remote.run_certificates.MARGIN", timedelta(seconds=2))
-        source = RunCertificates(VAULT, 0, "anna", 12, longest_step=timedelta(seconds=2))
+        monkeypatch.setattr("msp.remote.run_certificates.MARGIN", timedelta(seconds=1))
+        source = RunCertificates(VAULT, 0, "anna", 12, longest_step=timedelta(seconds=15))
         document = (
-            "name: long\naction_class: read\nlimits: {step: 2s}\nsteps:\n"
-            "  - do: echo $PPID\n    register: one\n  - sleep 1.5\n  - sleep 1.5\n  - sleep 1.5\n"
+            "name: long\naction_class: read\nlimits: {step: 15s}\nsteps:\n"
+            "  - do: echo $PPID\n    register: one\n  - sleep 1.5\n"
             "  - do: echo $PPID\n    register: two\n  - assert: one.stdout != two.stdout\n"
         )
         played = await playing.play(document, [target_of(server, source)])

@@ -64,8 +64,10 @@ class Link:
         return not self.connection.is_closed()
 
     def lasts(self, seconds: float) -> bool:
-        """Whether its certificate is good for that long."""
-        return self.ends_at is None or asyncio.get_running_loop().time() + seconds <= self.ends_at
+        """Whether its certificate, and those of the bastions before it, are good for that long."""
+        if self.ends_at is not None and asyncio.get_running_loop().time() + seconds > self.ends_at:
+            return False
+        return self.over is None or self.over.lasts(seconds)
 
     def keep_in(self, pool: "Pool") -> None:
         """Let a pool know when it is gone."""

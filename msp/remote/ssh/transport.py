@@ -15,6 +15,7 @@ from msp.remote.ssh.shell import SshShell
 from msp.remote.target import Credential, Target
 from msp.remote.transport import CannotOpen, NotAdmitted
 
+LEAST = 60.0  # seconds that a bastion's certificate must be good for, to let another host through
 CONNECT_TIMEOUT = timedelta(seconds=20)
 
 
@@ -84,9 +85,9 @@ class SshTransport:
     async def _bastion(self, target: Target, deadline: float) -> Link:
         """Return the connection to the last bastion before a host, shared by all hosts behind it."""
         hop = replace(target.via[-1], via=target.via[:-1])
-        key = bastions_of(target)
+        key = (bastions_of(target), await _made(hop, forwards=True))  # a fresh certificate enters it anew
         task = self._bastions.get(key)
-        if task is not None and task.done() and (_failed(task) or not task.result().is_open):
+        if task is not None and task.done() and (_failed(task) or not _serves(task.result())):
             task = None
         if task is None:
             task = self._bastions[key] = asyncio.create_task(self._connect(hop, deadline, forwards=True))
@@ -129,6 +130,10 @@ async def _made(target: Target, *, forwards: bool) -> Credential:
     except MspError as error:
         detail = f"No certificate could be made for {target.where}: {error.what}"
         raise NotAdmitted(Outcome("auth_failed", detail=detail), advice=error.advice) from error
+
+
+def _serves(link: Link) -> bool:
+    return link.is_open and link.lasts(LEAST)
 
 
 def _failed(task: asyncio.Task[Link]) -> bool:
