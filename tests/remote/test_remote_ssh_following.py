@@ -65,6 +65,7 @@ def marked_processes(token: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("status", "outcome"), [(0, "ok"), (3, "failed(3)")])
 async def test_lost_connection_ends_in_the_true_outcome(
     place: tuple[Target, Path], tmp_path: Path, status: int, outcome: str
@@ -81,6 +82,7 @@ async def test_lost_connection_ends_in_the_true_outcome(
     assert (tmp_path / "effect").read_text() == "done\n"
 
 
+@pytest.mark.slow
 async def test_command_that_was_killed_on_its_host_stays_in_doubt(place: tuple[Target, Path], tmp_path: Path) -> None:
     target, _ = place
     do = f"echo $$ > {tmp_path}/own; echo $PPID > {tmp_path}/served; sleep 5; echo done >> {tmp_path}/effect"
@@ -115,6 +117,7 @@ async def test_after_a_lost_worker_the_host_tells_how_the_effect_ended(
     assert "during an interruption" in played.of(1, "do").outcome.detail
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["cancel", "timeout"])
 async def test_everything_that_a_command_started_ends_with_it(
     place: tuple[Target, Path], tmp_path: Path, how: str
@@ -137,6 +140,7 @@ async def test_everything_that_a_command_started_ends_with_it(
         assert "its host says that it has" in end.outcome.detail
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(accounts.missing()), reason=accounts.missing())
 async def test_command_under_sudo_is_ended_too_although_its_account_is_another() -> None:
     with accounts.open_folder() as folder, sshd.running(folder) as server:
@@ -194,6 +198,7 @@ def test_old_notes_are_cleared_away(tmp_path: Path) -> None:
     assert sorted(path.name for path in steps.iterdir()) == ["fresh", "tok_"]
 
 
+@pytest.mark.slow
 async def test_mark_costs_little_of_ours(place: tuple[Target, Path]) -> None:
     target, _ = place
     transport = SshTransport()
@@ -211,6 +216,7 @@ async def test_mark_costs_little_of_ours(place: tuple[Target, Path]) -> None:
     assert noted - plain < 0.0006, f"{plain * 1000:.2f} and {noted * 1000:.2f} ms"
 
 
+@pytest.mark.slow
 async def test_changed_host_key_between_two_steps_stops_the_host(tmp_path: Path) -> None:
     """The host comes back with another key: the effect stays in doubt, and nothing else is done."""
     folder = tmp_path / "sshd"

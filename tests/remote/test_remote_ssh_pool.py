@@ -146,6 +146,7 @@ def test_runs_of_one_process_share_warm_connections(server: sshd.Sshd) -> None:
     wires.close()
 
 
+@pytest.mark.slow
 async def test_warm_step_costs_a_fraction_of_a_login(server: sshd.Sshd) -> None:
     """The figures stand in the reference; here only the order of magnitude is promised."""
     transport, target = SshTransport(), target_of(server)
