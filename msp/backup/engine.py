@@ -9,7 +9,7 @@ from typing import Protocol
 from msp.backup.case import Case
 from msp.backup.process import Runner
 from msp.backup.scratch import Scratch
-from msp.backup.verdict import Finding
+from msp.backup.verdict import Finding, Picture
 from msp.errors import StepFailed
 
 
@@ -60,6 +60,7 @@ class Probed:
     findings: tuple[Finding, ...] = ()
     age_s: float | None = None
     figures: dict[str, object] = field(default_factory=dict)
+    pictures: tuple[Picture, ...] = ()
 
 
 class BackupEngine(Protocol):

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, Index, UniqueConstraint
+from sqlalchemy import JSON, ForeignKey, Index, LargeBinary, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from msp.db import Model
@@ -26,6 +26,9 @@ class BackupPlan(Model):
     proof_every: Mapped[timedelta]  # the clause: a proof older than this leaves the plan unproven
     enabled: Mapped[bool] = mapped_column(default=True)
     created_at: Mapped[datetime]
+    ladder: Mapped[list[Any]] = mapped_column(JSON, default=list)  # ladder.py: which rungs when; empty: all by `cron`
+    limits: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)  # ladder.py: nice, ionice, window, jitter_s
+    every: Mapped[timedelta | None]  # how often the job writes a snapshot; None: nobody watches it
 
 
 class RestoreTest(Model):
@@ -50,3 +53,53 @@ class RestoreTest(Model):
     highest_rung: Mapped[int] = mapped_column(default=0)  # 1 to 6; 4 or more is a proof
     ticket_id: Mapped[int | None] = mapped_column(ForeignKey("ticket.id"), index=True)
     nominal: Mapped[str | None]  # the schedule's instant in the plan's zone; null on demand
+
+
+class RestorePicture(Model):
+    """What a booted machine's screen showed. Its SHA-256 stands in the test's result, and so in the evidence."""
+
+    __tablename__ = "restore_picture"
+    __table_args__ = (UniqueConstraint("restore_test_id", "name"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    restore_test_id: Mapped[int] = mapped_column(ForeignKey("restore_test.id"))
+    name: Mapped[str]
+    sha256: Mapped[str]
+    png: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class BackupWatch(Model):
+    """What the daily look at a plan's job saw last: the newest snapshot and how it compares with those before."""
+
+    __tablename__ = "backup_watch"
+    plan_id: Mapped[int] = mapped_column(ForeignKey("backup_plan.id"), primary_key=True)
+    looked_at: Mapped[datetime]
+    state: Mapped[str]  # of watch.STATES
+    words: Mapped[str]
+    snapshot: Mapped[str | None]
+    snapshot_at: Mapped[datetime | None]
+    seen: Mapped[list[Any]] = mapped_column(JSON, default=list)  # newest last: [snapshot, ISO 8601, bytes or null]
+
+
+class BackupDrill(Model):
+    """One fault planted into a copy, and whether the tester caught it. A test that cannot fail proves nothing."""
+
+    __tablename__ = "backup_drill"
+    __table_args__ = (Index("ix_backup_drill_engine_at", "engine", "at"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    engine: Mapped[str]
+    fault: Mapped[str]  # of drill.FAULTS, or "good" for the copy without any
+    caught: Mapped[bool]
+    verdict: Mapped[str]
+    reasons: Mapped[list[str]] = mapped_column(JSON, default=list)
+    words: Mapped[str]
+    at: Mapped[datetime]
+    seconds: Mapped[float]
+
+
+class RepositoryLease(Model):
+    """Which restore test reads a repository now: one at a time. A test begun anew after a crash holds it still."""
+
+    __tablename__ = "repository_lease"
+    location: Mapped[str] = mapped_column(primary_key=True)  # SHA-256 of where it is
+    test_id: Mapped[int]
+    until: Mapped[datetime]

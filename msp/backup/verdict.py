@@ -4,8 +4,9 @@ pass: restored and everything asserted holds. warn: it would bring the business 
 judge. fail: it would not, as promised. error: nothing was learned; never shown as pass, never blames the backup.
 """
 
+import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
@@ -73,6 +74,18 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Picture:
+    """What a screen showed, as PNG. Its digest stands in the figures of its rung, and so in the evidence."""
+
+    name: str
+    png: bytes = field(repr=False)
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.png).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
 class Rung:
     """One rung of the ladder as it was climbed."""
 
@@ -125,6 +138,7 @@ class Result:
     restored_bytes: int = 0
     started_at: str = ""  # ISO 8601, UTC
     evidence: str = ""  # SHA-256 over everything above, in hexadecimal
+    pictures: tuple[Picture, ...] = ()  # not printed; their digests are
 
     @property
     def findings(self) -> tuple[Finding, ...]:

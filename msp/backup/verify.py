@@ -26,7 +26,7 @@ from msp.backup.portability import Portability
 from msp.backup.process import Runner
 from msp.backup.ransomware import Suspicion
 from msp.backup.scratch import Scratch, default_base, scratch
-from msp.backup.verdict import Finding, Result, Rung, Weight
+from msp.backup.verdict import Finding, Picture, Result, Rung, Weight
 from msp.clock import utc_now
 from msp.errors import Misconfigured, MspError, NotFound
 
@@ -94,6 +94,7 @@ class _Climb:
     rpo: float | None = None
     files: int = 0
     bytes: int = 0
+    pictures: tuple[Picture, ...] = ()
     measured: bool = False  # the baseline was compared already, from the listing
 
     @property
@@ -263,6 +264,7 @@ class _Climb:
         if booted is None:
             return None
         figures.update(booted.figures)
+        self.pictures += booted.pictures
         return list(booted.findings)
 
 
@@ -326,6 +328,7 @@ def verify(case: Case, *, base: Path | None = None, runner: Runner | None = None
         restored_files=climb.files,
         restored_bytes=climb.bytes,
         started_at=started.astimezone(UTC).isoformat(timespec="seconds"),
+        pictures=climb.pictures,
     )
     return replace(result, evidence=digest(result.plain()))
 

@@ -10,8 +10,8 @@ from planted import partitioned
 from sabotage import Document, cut, fingerprint, flip
 from test_backup_faults import deserves, judged
 
+from msp.backup.boot import judge
 from msp.backup.case import Boot
-from msp.backup.engines.disk import judge
 
 NEEDED = ("qemu-img", "qemu-system-x86_64", "syslinux", "mcopy", "mformat", "busybox")
 KERNELS = sorted(Path("/boot").glob("vmlinuz-*-cloud-amd64"))

@@ -1,37 +1,27 @@
 """Disk images (qcow2, raw, vmdk, vdi), converted to scratch and started in QEMU without a network.
 
-A serial console that shows the marker proves that the system came up; only the machine's own name on it proves that
-it is the right machine, because another one's disk reaches the same log-in prompt.
+How a machine is started and watched: boot_machine.py; what its console and screen mean: boot.py.
 """
 
 import hashlib
 import json
-import os
 import re
-import selectors
 import struct
-import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from msp.backup.case import Boot, Case
+from msp.backup import boot_machine
+from msp.backup.case import Case
 from msp.backup.engine import Found, Listed, Probed, Restored, Snapshot
 from msp.backup.engines.shared import backup_file
-from msp.backup.process import Runner, end
+from msp.backup.process import Runner
 from msp.backup.scratch import QuotaExceeded, Scratch
 from msp.backup.verdict import Finding
 
 TOLD = ("raw", "vmdk", "vdi")  # engines whose name is the format
-SILENCE = 60  # seconds without a new character after which nothing more will come
-AFTERWARDS = 5  # seconds to wait for the machine's name once the marker was seen
-CONSOLE = 4000  # characters kept as evidence
-WRONG_BUS = re.compile(rb"unable to mount root|gave up waiting for root|can't find .*root|No bootable device", re.I)  # noqa: FURB167
-DEAD = re.compile(rb"Kernel panic|emergency mode|grub rescue>|\(initramfs\)|KVM internal error")
-ESCAPES = re.compile(rb"\x1b(\[[0-9;?]*[A-Za-z]|[()][A-Z0-9]|[=>c])")
 
 
 @dataclass
@@ -148,77 +138,11 @@ class DiskEngine:
         wanted = self.case.expect.boot
         if wanted is None:
             return None
-        began = time.monotonic()
-        console, seen = b"", False
-        for bus in ("virtio", "ide"):
-            left = wanted.timeout_s - (time.monotonic() - began)
-            console, seen = self._start(wanted, bus, max(1.0, left))
-            if seen or not WRONG_BUS.search(console):
-                break
-        text = ESCAPES.sub(b"", console).decode("utf-8", "replace").replace("\r", "")
-        figures: dict[str, object] = {"boot_s": round(time.monotonic() - began, 1), "console": text[-CONSOLE:]}
-        return Probed(tuple(judge(text, seen, wanted, self.case.expect.host)), None, figures)
+        image = self.scratch.path / "restored" / "disk.qcow2"
+        return boot_machine.prove(self.runner, image, self.scratch.path, wanted, self.case.expect.host)
 
     def close(self) -> None:
         return
-
-    def _start(self, wanted: Boot, bus: str, timeout: float) -> tuple[bytes, bool]:
-        """Start the image and read its console until the marker (and the name) is there, or nothing more comes."""
-        image = self.scratch.path / "restored" / "disk.qcow2"
-        words = ["-accel", accelerator(), "-m", str(wanted.memory_mb), "-snapshot", "-nic", "none"]
-        words += [
-            "-display",
-            "none",
-            "-monitor",
-            "none",
-            "-serial",
-            "stdio",
-            "-no-reboot",
-            "-nodefaults",
-            "-vga",
-            "std",
-        ]
-        drive = f"file={str(image).replace(',', ',,')},format=qcow2,if={bus}"
-        argv = ["qemu-system-x86_64", *words, "-drive", drive]
-        process = self.runner.start(
-            argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={"TMPDIR": str(self.scratch.path)}
-        )
-        console, marker, host = b"", wanted.marker.encode(), (self.case.expect.host or "").encode()
-        seen_at: float | None = None
-        last, ends = time.monotonic(), time.monotonic() + timeout
-        try:
-            assert process.stdout is not None  # noqa: S101  asked for above
-            with selectors.DefaultSelector() as selector:
-                selector.register(process.stdout, selectors.EVENT_READ)
-                while (now := time.monotonic()) < ends:
-                    if selector.select(0.5):
-                        data = os.read(process.stdout.fileno(), 1 << 16)
-                        if not data:
-                            break
-                        console, last = (console + data)[-(1 << 20) :], now
-                    plain = ESCAPES.sub(b"", console)
-                    if seen_at is None and marker in plain:
-                        seen_at = now
-                    if seen_at is not None and (not host or host in plain or now - seen_at > AFTERWARDS):
-                        break
-                    quiet = now - last
-                    if console and (quiet > SILENCE or (quiet > AFTERWARDS and DEAD.search(plain))):
-                        break
-        finally:
-            end(process)
-            if process.stdout:
-                process.stdout.close()
-            self.runner.commands.append((" ".join(argv), process.returncode))
-        return console, seen_at is not None
-
-
-def accelerator() -> str:
-    """Return kvm where it can be relied on: not inside a virtual machine, where it may fail and blame the backup."""
-    try:
-        nested = b" hypervisor" in Path("/proc/cpuinfo").read_bytes()
-    except OSError:
-        nested = True
-    return "kvm" if not nested and os.access("/dev/kvm", os.R_OK | os.W_OK) else "tcg"
 
 
 def vmdk_parts(path: Path) -> list[str]:
@@ -254,20 +178,6 @@ def cut_short(path: Path) -> int:
         if kind and record[446 + 16 * number] in (0, 0x80):  # else it is the code of a file system's boot sector
             ends.append((begin + count) * 512)
     return max(0, max(ends) - size)
-
-
-def judge(console: str, seen: bool, wanted: Boot, host: str | None) -> list[Finding]:
-    """Return what a console's text means. Pure."""
-    if not seen:
-        lines = [line.strip() for line in console.splitlines() if line.strip()]
-        what = f"The console did not show {wanted.marker!r} within {wanted.timeout_s:g} s."
-        advice = "Look at the console in the evidence; repair the machine's boot, then back it up again."
-        return [Finding("boot", what, lines[-1][:200] if lines else "no output", advice)]
-    if host is not None and not re.search(rf"(?<![\w-]){re.escape(host)}(?![\w-])", console):
-        other = re.search(r"(\S+) login:", console)
-        what = f"The machine that started does not call itself {host}."
-        return [Finding("identity", what, other[1] if other else "", "Look which machine's disk the job copies.")]
-    return []
 
 
 def _broken(what: str) -> tuple[Finding, ...]:

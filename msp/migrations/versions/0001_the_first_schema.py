@@ -26,6 +26,22 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_article")),
     )
     op.create_table(
+        "backup_drill",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("engine", sa.Text(), nullable=False),
+        sa.Column("fault", sa.Text(), nullable=False),
+        sa.Column("caught", sa.Boolean(), nullable=False),
+        sa.Column("verdict", sa.Text(), nullable=False),
+        sa.Column("reasons", sa.JSON(), nullable=False),
+        sa.Column("words", sa.Text(), nullable=False),
+        sa.Column("at", msp.db.UtcDateTime(), nullable=False),
+        sa.Column("seconds", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_backup_drill")),
+    )
+    with op.batch_alter_table("backup_drill", schema=None) as batch_op:
+        batch_op.create_index("ix_backup_drill_engine_at", ["engine", "at"], unique=False)
+
+    op.create_table(
         "client",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("key", sa.Text(), nullable=False),
@@ -125,6 +141,13 @@ def upgrade() -> None:
         sa.Column("minimum", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_part")),
         sa.UniqueConstraint("sku", name=op.f("uq_part_sku")),
+    )
+    op.create_table(
+        "repository_lease",
+        sa.Column("location", sa.Text(), nullable=False),
+        sa.Column("test_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("until", msp.db.UtcDateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("location", name=op.f("pk_repository_lease")),
     )
     op.create_table(
         "road_factor",
@@ -501,6 +524,9 @@ def upgrade() -> None:
         sa.Column("proof_every", msp.db.Seconds(), nullable=False),
         sa.Column("enabled", sa.Boolean(), nullable=False),
         sa.Column("created_at", msp.db.UtcDateTime(), nullable=False),
+        sa.Column("ladder", sa.JSON(), nullable=False),
+        sa.Column("limits", sa.JSON(), nullable=False),
+        sa.Column("every", msp.db.Seconds(), nullable=True),
         sa.ForeignKeyConstraint(
             ["asset_id"], ["configuration_item.id"], name=op.f("fk_backup_plan_asset_id_configuration_item")
         ),
@@ -691,6 +717,18 @@ def upgrade() -> None:
         batch_op.create_index("ix_ticket_open_by_time_left", ["is_open", "next_due_at"], unique=False)
 
     op.create_table(
+        "backup_watch",
+        sa.Column("plan_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("looked_at", msp.db.UtcDateTime(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("words", sa.Text(), nullable=False),
+        sa.Column("snapshot", sa.Text(), nullable=True),
+        sa.Column("snapshot_at", msp.db.UtcDateTime(), nullable=True),
+        sa.Column("seen", sa.JSON(), nullable=False),
+        sa.ForeignKeyConstraint(["plan_id"], ["backup_plan.id"], name=op.f("fk_backup_watch_plan_id_backup_plan")),
+        sa.PrimaryKeyConstraint("plan_id", name=op.f("pk_backup_watch")),
+    )
+    op.create_table(
         "notice",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("ticket_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -861,6 +899,19 @@ def upgrade() -> None:
     with op.batch_alter_table("device_configuration", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_device_configuration_run_id"), ["run_id"], unique=False)
 
+    op.create_table(
+        "restore_picture",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("restore_test_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("sha256", sa.Text(), nullable=False),
+        sa.Column("png", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["restore_test_id"], ["restore_test.id"], name=op.f("fk_restore_picture_restore_test_id_restore_test")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_restore_picture")),
+        sa.UniqueConstraint("restore_test_id", "name", name=op.f("uq_restore_picture_restore_test_id")),
+    )
     op.create_table(
         "run_host",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
