@@ -9,9 +9,10 @@ from datetime import datetime
 from msp.clock import utc_now
 from msp.redact import Redactor
 from msp.remote.ledger import Key, StepRecord
+from msp.remote.line import Line
 from msp.remote.outcome import OK, Outcome
 from msp.remote.output import NOTHING
-from msp.remote.step_run import Around, Course, Line, StepRun
+from msp.remote.step_run import Around, Course, StepRun
 from msp.remote.target import Target
 from msp.remote.transport import CannotOpen, Configuration, NotAdmitted, Output
 
@@ -25,7 +26,7 @@ class HostRun:
 
     def __init__(self, around: Around, position: int, target: Target) -> None:
         self._around, self.position, self.target = around, position, target
-        self.line = Line(around, target)
+        self.line = Line(around.transport, target, around.plan.playbook.limits.connect)
         self.course = Course()
         self.sent = False  # an effect is on its way right now
 

@@ -5,10 +5,9 @@ The deadline of a step covers its probe, its act, its retries and its check.
 
 import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from msp.clock import utc_now
 from msp.errors import Misconfigured
@@ -18,6 +17,7 @@ from msp.remote.acts import Act, Acts, Condition, Question
 from msp.remote.bookkeeping import Bookkeeper
 from msp.remote.following import KILLING, Following
 from msp.remote.ledger import History, Key, Phase, StepRecord
+from msp.remote.line import Line
 from msp.remote.outcome import NOT_SENT, OK, Outcome
 from msp.remote.output import KEEPING
 from msp.remote.payload import LARGEST_WHOLE, Payload
@@ -30,14 +30,10 @@ from msp.remote.target import Target
 from msp.remote.transport import (
     Becomes,
     CannotOpen,
-    Fading,
     NotAdmitted,
     Output,
-    Performer,
-    Shell,
     Takes,
     Transport,
-    speaks,
 )
 
 
@@ -56,62 +52,6 @@ class Around:
     approved: Callable[[Target, PlannedStep, Question], str | None]  # why not, or None
     run: Mapping[str, Any] = field(default_factory=dict)  # `run` in templates
     spool: Spool | None = None  # where full output goes, if it is to be kept
-
-
-class Line:
-    """The connection to one host, opened when it is first needed and again after it broke."""
-
-    def __init__(self, around: Around, target: Target) -> None:
-        self._around, self._target = around, target
-        self._stack = AsyncExitStack()
-        self._opened: Shell | Performer | None = None
-
-    async def open(self) -> Shell | Performer:
-        """Return what is open, opening it if need be; raises CannotOpen or NotAdmitted."""
-        if self._opened is None:
-            transport = self._around.transport(self._target.transport)
-            limit = self._around.plan.playbook.limits.connect
-            self._opened = await self._stack.enter_async_context(transport.open(self._target, timeout=limit))
-        return self._opened
-
-    async def shell(self) -> Shell:
-        """Return the open shell; raises Misconfigured where the way in has none."""
-        opened = await self.open()
-        if not speaks(opened, Shell):
-            what = f"{self._target.name} is reached by {self._target.transport}, which runs no scripts."
-            raise Misconfigured(what, advice="Use the steps made for it, or reach the host by SSH or WinRM.")
-        return cast("Shell", opened)
-
-    async def performer(self) -> Performer:
-        """Return what is open for acts that are no scripts; raises Misconfigured where there are only shells."""
-        opened = await self.open()
-        if not speaks(opened, Performer):
-            what = f"{self._target.name} is reached by {self._target.transport}, which only runs scripts."
-            raise Misconfigured(what, advice="Steps of kinds network and screen need a host reached that way.")
-        return cast("Performer", opened)
-
-    @property
-    def is_open(self) -> bool:
-        return self._opened is not None
-
-    async def outlasting(self, time: timedelta) -> None:
-        """Give back what would end before `time` has passed; the next command opens anew."""
-        opened: object = self._opened
-        if speaks(opened, Fading) and not cast("Fading", opened).lasts(time):
-            await self.drop()
-
-    async def drop(self) -> None:
-        """Close for good; the next command opens anew, over a connection of its own."""
-        opened: object = self._opened
-        if isinstance(opened, Fading):
-            opened.retire()
-        await self.close()
-
-    async def close(self) -> None:
-        """Give the connection back; it may be kept warm."""
-        self._opened = None
-        await self._stack.aclose()
-        self._stack = AsyncExitStack()
 
 
 @dataclass(slots=True)
