@@ -41,8 +41,8 @@ _OURS = r'"stdout":"fx-\d'
 
 
 def ours(ground: Ground, steps: int, *, recorded: bool = True, ticket: bool = False) -> Call:
-    """`msp run` of a playbook that changes something, keys pinned; where there is an installation the contract is asked,
-    every step claimed, results redacted and stored, and evidence. ticket: its log, clocks and bill follow too.
+    """`msp run` of a playbook that changes something, keys pinned. Where there is an installation the contract is asked,
+    every step claimed, results redacted and stored, evidence written; for a ticket its log, clocks and bill follow.
     """
     playbook = ground.folder / f"ours-{steps}.yml"
     lines = ["name: fanout", 'version: "1"', "action_class: change", "steps:"]
@@ -77,6 +77,8 @@ def ansible(ground: Ground, steps: int, *, kex: str = "") -> Call:
     playbook = ground.folder / f"ansible-{steps}.yml"
     tasks = "".join(f"    - ansible.builtin.command: echo fx-{step}\n" for step in range(1, steps + 1))
     playbook.write_text(f"- hosts: all\n  gather_facts: false\n  tasks:\n{tasks}")
+    settings = ground.folder / "ansible.cfg"  # nobody's own settings
+    settings.write_text("")
     sockets = ground.folder / "cp"
     sockets.mkdir(exist_ok=True)
     arguments = [f"-o UserKnownHostsFile={ground.known_hosts}", "-o ControlMaster=auto", "-o ControlPersist=60s"]
@@ -86,7 +88,7 @@ def ansible(ground: Ground, steps: int, *, kex: str = "") -> Call:
         "ANSIBLE_FORKS": "50", "ANSIBLE_PIPELINING": "1", "ANSIBLE_NOCOWS": "1",
         "ANSIBLE_PRIVATE_KEY_FILE": fleet["key"], "ANSIBLE_REMOTE_USER": fleet["user"], "ANSIBLE_TIMEOUT": "60",
         "ANSIBLE_SSH_ARGS": " ".join(arguments), "ANSIBLE_SSH_CONTROL_PATH_DIR": str(sockets),
-        "ANSIBLE_HOME": str(ground.folder / "ansible"), "ANSIBLE_CONFIG": os.devnull,
+        "ANSIBLE_HOME": str(ground.folder / "ansible"), "ANSIBLE_CONFIG": str(settings),
         "ANSIBLE_PYTHON_INTERPRETER": "/usr/bin/python3", "PATH": f"{ground.peers}:{os.environ['PATH']}",
     }  # fmt: skip
     return Call(
