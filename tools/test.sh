@@ -34,8 +34,9 @@ lint-imports
 
 # Run the suite; what fails is tried once more, alone and without company on the machine. A test that passes only then
 # depends on timing: it is named, and needs mending.
-suite() {
-	pytest -q -n "${MSP_TEST_JOBS:-2}" --dist loadgroup --durations=15 --durations-min=5 "$@" && return
+suite() { # jobs, then words for pytest
+	local jobs=$1 && shift
+	pytest -q -n "${MSP_TEST_JOBS:-$jobs}" --dist loadgroup --durations=15 --durations-min=5 "$@" && return
 	printf '\n== FAILED ABOVE: once more, alone\n'
 	pytest -q -n 0 --last-failed --last-failed-no-failures none "$@"
 }
@@ -51,11 +52,11 @@ if [ -d /usr/lib/postgresql ]; then
 else
 	echo "NO POSTGRESQL HERE: the suite runs on SQLite alone." >&2
 fi
-suite -m "not slow" --cov --cov-append --cov-report=
+suite 2 -m "not slow" --cov --cov-append --cov-report=
 coverage combine -q --append 2>/dev/null || true
 coverage report --skip-covered --fail-under=85 | tail -40
 section "Long tests: oracles, kills, whole commands"
-suite -m slow
+suite 3 -m slow # they wait for servers, leases and deadlines half of the time
 
 section "Migrations leave nothing to do"
 for url in "sqlite:///$(mktemp -d)/msp.db" ${MSP_TEST_POSTGRES:+"$MSP_TEST_POSTGRES"}; do
