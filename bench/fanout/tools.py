@@ -41,8 +41,8 @@ _OURS = r'"stdout":"fx-\d'
 
 
 def ours(ground: Ground, steps: int, *, recorded: bool = True, ticket: bool = False) -> Call:
-    """`msp run` of a playbook that changes something, keys pinned. Where there is an installation the contract is asked,
-    every step claimed, results redacted and stored, evidence written; for a ticket its log, clocks and bill follow.
+    """`msp run` of a playbook that changes something, keys pinned. Where there is an installation the contract is asked
+    and every step claimed, results redacted and stored, evidence written; for a ticket its log, clocks and bill follow.
     """
     playbook = ground.folder / f"ours-{steps}.yml"
     lines = ["name: fanout", 'version: "1"', "action_class: change", "steps:"]
