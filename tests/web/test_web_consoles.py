@@ -227,7 +227,7 @@ def test_a_recording_that_was_changed_on_the_disk_is_told_apart(stage: Stage, te
         last_words(opened)
     console = row(console_id)
     path = stage.settings.recordings_path / console.recording
-    path.write_bytes(path.read_bytes().replace(b"ready-2", b"ready-3"))
+    path.write_bytes(path.read_bytes().replace(b"box", b"bax"))  # its title
     assert tech.ask(f"/consoles/{console_id}/recording").getheader("X-Recording") == "changed"
     path.unlink()
     assert tech.ask(f"/consoles/{console_id}/recording").status == 404
