@@ -4,23 +4,22 @@ Every function works in the caller's transaction. Confirming a visit holds its p
 updates, so that of two dispatchers who press at once one is told who was first.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session
 
 from msp import events, evidence
 from msp.contracts.models import Client, Site
-from msp.dispatch import openings
+from msp.dispatch import availability, openings
 from msp.dispatch.models import Appointment, Handover, Part, Reservation, Shift, Stock, Technician, WorkOrder
-from msp.dispatch.openings import Busy, Gap, Opening
+from msp.dispatch.openings import Gap, Opening
 from msp.dispatch.roads import book
 from msp.errors import Conflict, NotFound, Refused
 
-STANDING = ("confirmed", "on_the_way", "working")  # appointments that hold a technician's time
 HORIZON = timedelta(days=14)  # how far ahead openings are looked for
 LATE_COST = 5.0  # a minute after the due time weighs as much as five on the road
 PART_DETOUR = 30.0  # minutes charged for fetching a part from the depot
@@ -143,12 +142,10 @@ def latest_dispatch(session: Session, order: WorkOrder, now: datetime) -> dateti
     """Return the point of no return of a work order (see `propose`)."""
     if order.due_at is None:
         return None
-    place, roads = _place_of(session, order), book.read(session)
+    place, roads = availability.place_of(session, order), book.read(session)
     best: datetime | None = None
-    for technician in _technicians(session):
-        if lacking(technician, order.skills):
-            continue
-        free = _gaps(session, technician, now, order)
+    able = [one for one in technicians(session) if not lacking(one, order.skills)]
+    for free in _free(session, able, now, order).values():
         leaves = openings.latest_departure(free, place, order.duration, order.due_at, roads)
         if leaves is not None and leaves >= now and (best is None or leaves > best):
             best = leaves
@@ -157,12 +154,12 @@ def latest_dispatch(session: Session, order: WorkOrder, now: datetime) -> dateti
 
 def candidates(session: Session, order: WorkOrder, now: datetime) -> list[Candidate]:
     """Return who has the skills and an opening, best first; whoever misses a part comes after all others."""
-    place, roads = _place_of(session, order), book.read(session)
+    place, roads = availability.place_of(session, order), book.read(session)
     found = []
-    for technician in _technicians(session):
-        if lacking(technician, order.skills):
-            continue
-        opening = openings.earliest(_gaps(session, technician, now, order), place, order.duration, now, roads)
+    able = [one for one in technicians(session) if not lacking(one, order.skills)]
+    free = _free(session, able, now, order)
+    for technician in able:
+        opening = openings.earliest(free[technician.id], place, order.duration, now, roads)
         if opening is None:
             continue
         found.append(
@@ -188,7 +185,7 @@ def _candidate(
         )
     van, short = 0, []
     for sku, quantity in sorted(order.parts.items()):
-        in_van, in_depot = _free_stock(session, sku, technician.id), _free_stock(session, sku, None)
+        in_van, in_depot = free_stock(session, sku, technician.id), free_stock(session, sku, None)
         if in_van >= quantity:
             van += 1
         elif in_van + in_depot >= quantity:
@@ -242,8 +239,11 @@ def assign(
     if not technician.active:
         missing.append(f"{technician.name} is not active")
     held = _held_parts(session, order, technician, missing)
-    free = _gaps(session, technician, now, order, around=starts_at)
-    opening = openings.at(free, _place_of(session, order), order.duration, starts_at, now, book.read(session))
+    until = max(now, starts_at) + timedelta(days=2)
+    free = availability.gaps(session, [technician], now, until, without=order.id)[technician.id]
+    opening = openings.at(
+        free, availability.place_of(session, order), order.duration, starts_at, now, book.read(session)
+    )
     if opening is None:
         missing.append(f"{technician.name} has no opening at {starts_at:%Y-%m-%d %H:%M %Z} with the way there and on")
     if missing or opening is None:
@@ -327,12 +327,23 @@ def advance(
     return current
 
 
+def standing(session: Session, work_order_id: int) -> Appointment | None:
+    """Return the appointment of a work order that is neither cancelled nor done; for reading."""
+    return session.scalar(_standing(work_order_id))
+
+
 def appointment_of(session: Session, work_order_id: int) -> Appointment | None:
-    """Return the appointment of a work order that is neither cancelled nor done."""
-    query = select(Appointment).where(
-        Appointment.work_order_id == work_order_id, Appointment.state.not_in(("cancelled", "done"))
+    """Return the same, locked: for changing it."""
+    return session.scalar(_standing(work_order_id).with_for_update())
+
+
+def _standing(work_order_id: int) -> Select[tuple[Appointment]]:
+    return (
+        select(Appointment)
+        .where(Appointment.work_order_id == work_order_id, Appointment.state.not_in(("cancelled", "done")))
+        .order_by(Appointment.id.desc())
+        .limit(1)
     )
-    return session.scalar(query.order_by(Appointment.id.desc()).limit(1).with_for_update())
 
 
 def board(session: Session, day_from: datetime, day_to: datetime, *, client_ids: Sequence[int] | None = None) -> Board:
@@ -361,7 +372,7 @@ def board(session: Session, day_from: datetime, day_to: datetime, *, client_ids:
     ):
         shifts.setdefault(shift.technician_id, []).append(shift)
     rows = tuple(
-        BoardRow(one, tuple(shifts.get(one.id, ())), tuple(visits.get(one.id, ()))) for one in _technicians(session)
+        BoardRow(one, tuple(shifts.get(one.id, ())), tuple(visits.get(one.id, ()))) for one in technicians(session)
     )
     in_order = sorted(
         session.scalars(waiting),
@@ -379,56 +390,37 @@ def lacking(technician: Technician, skills: Mapping[str, int]) -> list[str]:
     ]
 
 
-def _technicians(session: Session) -> Iterable[Technician]:
+def technicians(session: Session) -> Sequence[Technician]:
+    """Return those who are active, by name."""
     return session.scalars(select(Technician).where(Technician.active).order_by(Technician.name)).all()
 
 
-def _place_of(session: Session, order: WorkOrder) -> openings.Point:
-    site = session.get(Site, order.site_id) if order.site_id is not None else None
-    return _point(site.latitude, site.longitude) if site is not None else None
-
-
 def _is_estimate(technician: Technician, place: openings.Point, roads: book.Roads) -> bool:
-    home = _point(technician.latitude, technician.longitude)
+    home = availability.point(technician.latitude, technician.longitude)
     return home is None or place is None or roads.estimated(home, place)
 
 
-def _point(latitude: float | None, longitude: float | None) -> openings.Point:
-    return None if latitude is None or longitude is None else (latitude, longitude)
+def _free(session: Session, who: Sequence[Technician], now: datetime, order: WorkOrder) -> dict[int, list[Gap]]:
+    """Return free spans from now on by technician, as if this work order had no appointment yet."""
+    return availability.gaps(session, who, now, max(now + HORIZON, order.due_at or now), without=order.id)
 
 
-def _gaps(
-    session: Session, technician: Technician, now: datetime, order: WorkOrder, around: datetime | None = None
-) -> list[Gap]:
-    """Return a technician's free spans from now on, as if this work order had no appointment yet."""
-    until = max(now + HORIZON, around + timedelta(days=2) if around is not None else now, order.due_at or now)
-    own = select(Shift).where(Shift.technician_id == technician.id, Shift.ends_at > now - timedelta(days=1))
-    shifts, absences = [], []
-    for shift in session.scalars(own.where(Shift.starts_at < until)):
-        if shift.kind == "absence":
-            absences.append((shift.starts_at, shift.ends_at))
-        elif shift.ends_at + shift.overtime > now:
-            shifts.append((shift.starts_at, shift.ends_at + shift.overtime))
-    standing = (
-        select(Appointment, Site.latitude, Site.longitude)
-        .join(WorkOrder, WorkOrder.id == Appointment.work_order_id)
-        .outerjoin(Site, Site.id == WorkOrder.site_id)
-        .where(
-            Appointment.technician_id == technician.id,
-            Appointment.state.in_(STANDING),
-            Appointment.work_order_id != order.id,
-            Appointment.ends_at > now - timedelta(days=1),
-        )
-    )
-    busy = [Busy(one.starts_at, one.ends_at, _point(lat, lon)) for one, lat, lon in session.execute(standing)]
-    spans = openings.working_spans(shifts, absences)
-    return openings.gaps(spans, busy, _point(technician.latitude, technician.longitude))
-
-
-def _free_stock(session: Session, sku: str, technician_id: int | None) -> int:
+def free_stock(session: Session, sku: str, technician_id: int | None) -> int:
+    """Return how many of a part are promised to nobody: in a van, or in the depot (None)."""
     where = Stock.technician_id.is_(None) if technician_id is None else Stock.technician_id == technician_id
     query = select(Stock.quantity - Stock.reserved).join(Part, Part.id == Stock.part_id).where(Part.sku == sku, where)
     return int(session.scalar(query) or 0)
+
+
+def held_by(session: Session, appointment_id: int) -> dict[tuple[str, int | None], int]:
+    """Return the parts that a visit holds: (sku, technician's van or None for the depot) -> quantity."""
+    query = (
+        select(Part.sku, Stock.technician_id, Reservation.quantity)
+        .join(Stock, Stock.id == Reservation.stock_id)
+        .join(Part, Part.id == Stock.part_id)
+        .where(Reservation.appointment_id == appointment_id)
+    )
+    return {(sku, van): quantity for sku, van, quantity in session.execute(query)}
 
 
 def _held_parts(

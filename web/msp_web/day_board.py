@@ -49,6 +49,10 @@ class Lane:
     def absent(self) -> bool:
         return any(span.kind == "absence" for span in self.spans)
 
+    @property
+    def on_call(self) -> bool:
+        return any(span.kind == "on_call" for span in self.spans)
+
 
 @dataclass(frozen=True, slots=True)
 class Day:

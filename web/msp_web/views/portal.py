@@ -40,6 +40,7 @@ SECTIONS = {
     "portal_tickets.show": "portal_tickets.index",
     "portal_tickets.why": "portal_tickets.index",
     "portal_tickets.new": "portal_tickets.index",
+    "portal_visits.offered": "portal.visits",
     "portal_contract.show": "portal_contract.index",
     "portal_contract.record": "portal_contract.evidence_list",
 }
@@ -277,6 +278,12 @@ def visits_of(session: Session, *, coming: bool, ticket_id: int | None = None) -
     return [Visit(*row) for row in session.execute(query)]
 
 
+def unbooked(session: Session) -> list[WorkOrder]:
+    """Return the work for which no time is agreed."""
+    query = visible(select(WorkOrder), WorkOrder).where(WorkOrder.state == "proposed").order_by(WorkOrder.id)
+    return list(session.scalars(query.limit(50)))
+
+
 @bp.get("/visits")
 @portal()
 def visits() -> str:
@@ -286,6 +293,7 @@ def visits() -> str:
             "portal/visits.html",
             coming=visits_of(session, coming=True),
             past=visits_of(session, coming=False),
+            unbooked=unbooked(session),
             calendars=calendars.of_client(session),
             sites=list(session.scalars(visible(select(Site), Site).order_by(Site.name))),
             fresh=calendars.shown_once(),

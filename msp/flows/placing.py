@@ -1,0 +1,103 @@
+"""A visit put on the board: confirmed with a technician, and its ticket told who comes and when."""
+
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from sqlalchemy.orm import Session
+
+from msp.contracts.models import Client, Site
+from msp.desk import tickets
+from msp.dispatch import feedback, visits, windows
+from msp.dispatch.models import Appointment, Technician, WorkOrder
+from msp.errors import Conflict
+
+WINDOW = timedelta(hours=1)  # of arrival, where nobody gave another
+
+
+def place(
+    session: Session,
+    work_order_id: int,
+    technician_id: int,
+    starts_at: datetime,
+    *,
+    by: str,
+    now: datetime,
+    expected_version: int | None = None,
+    promised: tuple[datetime, datetime] | None = None,
+    renegotiated: bool = False,
+) -> Appointment:
+    """Confirm or move a visit (see dispatch.visits.assign) and tell its ticket.
+
+    promised: the window of arrival to tell the client. renegotiated: the client agreed to another window than was told;
+    without it, a move out of that window raises Conflict, so that nothing promised moves silently.
+    """
+    order = session.get(WorkOrder, work_order_id)
+    technician = session.get(Technician, technician_id)
+    current = visits.appointment_of(session, work_order_id)
+    told = (current.promised_from, current.promised_until) if current and current.state != "proposed" else None
+    if order is not None and technician is not None and promised is None:
+        leaves = feedback.judge(session, order, technician, starts_at, now).leaves_promise
+        if leaves and not renegotiated:
+            raise Conflict(
+                "The client was told another window.", advice="Agree on a new one, then say so and move the visit."
+            )
+        if leaves:
+            promised = starts_at, starts_at + WINDOW
+    before = (current.technician_id, current.starts_at) if current and told else None
+    visit = visits.assign(
+        session,
+        work_order_id,
+        technician_id,
+        starts_at,
+        by=by,
+        now=now,
+        expected_version=expected_version,
+        promised=promised,
+    )
+    if before != (visit.technician_id, visit.starts_at) or promised is not None:
+        tell(session, visit, by=by, now=now)
+    return visit
+
+
+def book(
+    session: Session, order: WorkOrder, begins: datetime, *, zone: ZoneInfo, by: str, now: datetime, in_time: bool
+) -> Appointment:
+    """Confirm the visit in one of the windows that are offered now, and promise that window. Raises Conflict if it is
+    no longer free. in_time: only windows that keep the due time."""
+    open_now = windows.offers(session, order, now, zone=zone, count=1000, only_in_time=in_time)
+    chosen = next((one for one in open_now if one.begins == begins), None)
+    current = visits.appointment_of(session, order.id)
+    if chosen is None or (current is not None and current.state != "proposed"):
+        raise Conflict("That window is no longer free.", advice="Choose one of those that are offered now.")
+    return place(
+        session,
+        order.id,
+        chosen.technician.id,
+        chosen.starts_at,
+        by=by,
+        now=now,
+        expected_version=current.version if current else None,
+        promised=(chosen.begins, chosen.ends),
+    )
+
+
+def tell(session: Session, visit: Appointment, *, by: str, now: datetime) -> None:
+    """Tell the ticket, in the site's time, who comes and when: the window promised, else the planned arrival."""
+    order = session.get_one(WorkOrder, visit.work_order_id)
+    if order.ticket_id is None:
+        return
+    zone = zone_of(session, order)
+    who = session.get_one(Technician, visit.technician_id).name
+    begins, ends = visit.promised_from or visit.starts_at, visit.promised_until
+    local = begins.astimezone(zone)
+    until = f" and {ends.astimezone(zone):%H:%M}" if ends else ""
+    when = f"on {local:%Y-%m-%d} {'between' if ends else 'at'} {local:%H:%M}{until} ({zone.key})"
+    data = {"work_order": order.id, "appointment": visit.id, "state": visit.state}
+    ticket = tickets.get(session, order.ticket_id, lock=True)
+    tickets.append(session, ticket, "visit", by=by, public=True, text=f"{who} comes {when}.", data=data, now=now)
+
+
+def zone_of(session: Session, order: WorkOrder) -> ZoneInfo:
+    """Return the wall clock of the site, else of the client."""
+    site = session.get(Site, order.site_id) if order.site_id else None
+    return ZoneInfo((site.time_zone if site else None) or session.get_one(Client, order.client_id).time_zone)

@@ -1,0 +1,159 @@
+"""Moves on the dispatch board: what a drop would break, the drop, its undo, and the panel that needs no mouse."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from flask import Blueprint, jsonify, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from flask_babel import gettext
+from sqlalchemy.orm import Session
+
+from msp.clock import utc_now
+from msp.dispatch import feedback, visits
+from msp.dispatch.models import Appointment, Technician, WorkOrder
+from msp.errors import Misconfigured, Refused
+from msp.flows import placing
+from msp.flows import visits as flows
+from msp.people.access import may
+from msp_web import language
+from msp_web.access import actor, requires, scoped
+from msp_web.unit import read_only, unit_of_work
+from msp_web.views.desk import number_of
+from msp_web.views.dispatch import current_of, local
+
+bp = Blueprint("moves", __name__, url_prefix="/dispatch")
+
+FAR = timedelta(days=400)  # from now: nobody plans further
+
+
+def instant(text: str) -> datetime:
+    """Return the instant that a script (with its zone) or a field (in the viewer's) names. Raises Misconfigured."""
+    try:
+        found = datetime.fromisoformat(text)
+        at = (found if found.tzinfo else found.replace(tzinfo=language.zone())).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise Misconfigured("That is no date and time.", advice="Write it as 2026-03-31 14:30.") from error
+    if abs(at - utc_now()) > FAR:
+        raise Misconfigured("That time is too far away.", advice="Choose one within a year.")
+    return at
+
+
+def chosen(session: Session, ident: str | None) -> Technician:
+    """Return the technician of a form. Raises Misconfigured."""
+    number = number_of(ident)
+    found = session.get(Technician, number) if number is not None else None
+    if found is None:
+        raise Misconfigured("No technician was chosen.", advice="Choose one from the list.")
+    return found
+
+
+@bp.get("/<int:work_order_id>/feedback")
+@requires("dispatch.plan")
+def judged(work_order_id: int) -> ResponseReturnValue:
+    """Say what this work order at this time with this technician would break, cost and touch."""
+    with read_only() as session:
+        order = scoped(session, WorkOrder, work_order_id)
+        try:
+            who, at = chosen(session, request.args.get("technician")), instant(request.args.get("starts_at", ""))
+        except Misconfigured as error:
+            return jsonify(breaks=[error.what], warns=[], touched=[], words=error.advice)
+        found = feedback.judge(session, order, who, at, utc_now())
+    begins, ends = at.astimezone(language.zone()), found.ends_at.astimezone(language.zone())
+    return jsonify(
+        breaks=found.breaks,
+        warns=found.warns,
+        touched=found.touched,
+        cost=None if found.cost is None else round(found.cost),
+        leaves_promise=found.leaves_promise,
+        words=f"{who.name} · {begins:%H:%M}–{ends:%H:%M}",
+    )
+
+
+@bp.get("/<int:work_order_id>/picker")
+@requires("dispatch.plan")
+def picker(work_order_id: int) -> str:
+    """Offer who could go and any other time, as a panel on the board."""
+    now = utc_now()
+    with read_only() as session:
+        order = scoped(session, WorkOrder, work_order_id)
+        current = current_of(session, order)
+        standing = current if current is not None and current.state not in ("cancelled", "done") else None
+        return render_template(
+            "dispatch/picker.html",
+            order=order,
+            current=standing,
+            candidates=visits.candidates(session, order, now)[:5],
+            technicians=visits.technicians(session),
+            begins=local(standing.starts_at if standing else now),
+            local=local,
+            movable=order.state not in ("done", "cancelled", "working", "on_the_way"),
+        )
+
+
+@bp.post("/<int:work_order_id>/place")
+@requires("dispatch.plan")
+def place(work_order_id: int) -> ResponseReturnValue:
+    """Put the work on a technician's day; the answer says how it is undone."""
+    form, now = request.form, utc_now()
+    with unit_of_work() as session:
+        order = scoped(session, WorkOrder, work_order_id)
+        may_plan(order)
+        who, at = chosen(session, form.get("technician")), instant(form.get("starts_at", ""))
+        before = memory(current_of(session, order))
+        visit = placing.place(
+            session,
+            work_order_id,
+            who.id,
+            at,
+            by=actor().name,
+            now=now,
+            expected_version=number_of(form.get("version")),
+            renegotiated=form.get("renegotiated") == "1",
+        )
+        begins = at.astimezone(language.zone())
+        words = gettext("%(who)s goes at %(time)s.", who=who.name, time=f"{begins:%H:%M}")
+        undo = {**before, "visit": visit.id, "version": visit.version}
+    return jsonify(words=words, undo=undo, undo_at=url_for("moves.undo", work_order_id=work_order_id))
+
+
+def memory(current: Appointment | None) -> dict[str, Any]:
+    """Return what a later undo needs of the visit as it is now."""
+    if current is None or current.state != "confirmed":
+        return {}
+    found = {"technician": current.technician_id, "starts_at": current.starts_at.isoformat()}
+    if current.promised_from and current.promised_until:
+        told = {
+            "promised_from": current.promised_from.isoformat(),
+            "promised_until": current.promised_until.isoformat(),
+        }
+        found.update(told)
+    return found
+
+
+@bp.post("/<int:work_order_id>/undo")
+@requires("dispatch.plan")
+def undo(work_order_id: int) -> ResponseReturnValue:
+    """Put a visit back where it was, or among the work that nobody does; a change made meanwhile is kept."""
+    form, now = request.form, utc_now()
+    with unit_of_work() as session:
+        order = scoped(session, WorkOrder, work_order_id)
+        may_plan(order)
+        visit = scoped(session, Appointment, number_of(form.get("visit")) or 0)
+        version = number_of(form.get("version")) or 0
+        if form.get("technician"):
+            who, at = chosen(session, form["technician"]), instant(form.get("starts_at", ""))
+            promised = None
+            if form.get("promised_from") and form.get("promised_until"):
+                promised = instant(form["promised_from"]), instant(form["promised_until"])
+            placing.place(
+                session, order.id, who.id, at, by=actor().name, now=now, expected_version=version, promised=promised,
+                renegotiated=True,
+            )  # fmt: skip
+        else:
+            flows.carry_on(session, visit.id, "cancelled", by=actor().name, now=now, expected_version=version)
+    return jsonify(words=gettext("Put back."))
+
+
+def may_plan(order: WorkOrder) -> None:
+    if not may(actor(), "dispatch.plan", order.client_id):
+        raise Refused("Your role does not allow this.", advice="Ask the dispatcher.")
