@@ -171,7 +171,7 @@ def _glance(monitor: Monitor, folder: Path, watched: _Watched) -> bool:
         shot = look(monitor, folder)
     except (OSError, ValueError):
         return False
-    changed = watched.shot is None or shot.pixels != watched.shot.pixels
+    changed = watched.shot is None or shot.differs(watched.shot)
     watched.shot = shot
     watched.lines |= dict.fromkeys(shot.text.splitlines())
     return changed

@@ -15,6 +15,7 @@ from typing import Any
 
 TEXT_MEMORY, TEXT_BYTES, COLUMNS = 0xB8000, 0x8000, 80  # VGA: a character and its colour for each cell
 TEXT_SIZES = ((720, 400), (640, 400))  # pixels of a screen of 80 x 25 characters
+CURSOR = 24  # rows of pixels that may change while nothing happens
 PATIENCE = 20.0  # seconds for one answer of a busy QEMU
 
 
@@ -79,6 +80,18 @@ class Shot:
     @property
     def is_text(self) -> bool:
         return (self.width, self.height) in TEXT_SIZES
+
+    def differs(self, other: "Shot") -> bool:
+        """Return whether something new is shown; a cursor that blinks is nothing new."""
+        if self.is_text and other.is_text:
+            return self.text != other.text
+        if (self.width, self.height) != (other.width, other.height):
+            return True
+        row = self.width * 3
+        changed = sum(
+            self.pixels[at : at + row] != other.pixels[at : at + row] for at in range(0, row * self.height, row)
+        )
+        return changed > CURSOR
 
     def png(self) -> bytes:
         """Return the picture as PNG (RFC 2083), 8 bits a colour."""

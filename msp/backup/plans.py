@@ -1,6 +1,6 @@
 """Backup plans and the restore tests made of them. Functions take a session and never commit."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -12,7 +12,7 @@ from msp import evidence
 from msp.backup import case as cases
 from msp.backup import engines
 from msp.backup.case import Case
-from msp.backup.models import BackupPlan, RestoreTest
+from msp.backup.models import BackupPlan, RestorePicture, RestoreTest
 from msp.backup.proof import Proof, Tested, proof_state
 from msp.backup.verdict import Result
 from msp.clock import utc_now
@@ -126,6 +126,9 @@ def record_test(
     test.rpo = None if result.rpo_s is None else timedelta(seconds=result.rpo_s)
     test.highest_rung, test.ticket_id = result.highest_rung, ticket_id or test.ticket_id
     session.flush()
+    for picture in result.pictures:
+        row = RestorePicture(restore_test_id=test.id, name=picture.name, sha256=picture.sha256, png=picture.png)
+        session.add(row)
     evidence.record(
         session,
         "restore.tested",
@@ -142,6 +145,12 @@ def recent(session: Session, plan_id: int, limit: int = RECENT) -> list[RestoreT
     """Return a plan's tests, newest first."""
     query = select(RestoreTest).where(RestoreTest.plan_id == plan_id)
     return list(session.scalars(query.order_by(RestoreTest.started_at.desc(), RestoreTest.id.desc()).limit(limit)))
+
+
+def pictures(session: Session, test_ids: Iterable[int]) -> dict[int, RestorePicture]:
+    """Return the picture of each of these tests that has one, by the test's number."""
+    query = select(RestorePicture).where(RestorePicture.restore_test_id.in_(list(test_ids)))
+    return {row.restore_test_id: row for row in session.scalars(query)}
 
 
 def proof(session: Session, plan: BackupPlan, now: datetime) -> Proof:

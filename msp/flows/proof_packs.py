@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from msp import evidence, proof_pack
 from msp.assets.models import ConfigurationItem
+from msp.backup import plans
 from msp.backup.models import BackupPlan, RestoreTest
 from msp.backup.proof import Proof, Tested, proof_state
 from msp.contracts import agreements
@@ -87,7 +88,7 @@ def of_month(
     until = min(now, end)
     key = proof_pack.read_key(signing_key(session, vault))
     restore = _promised(session, client, until)
-    found = list(_plans(session, client, start, until))
+    found = list(_watched(session, client, start, until))
     document = {
         "format": "backup-proof/1",
         "client": {"key": client.key, "name": client.name},
@@ -109,6 +110,9 @@ def of_month(
             "utf-8", "surrogatepass"
         ),
     }
+    tests = [test for _, _, _, made in found for test in made]
+    for number, picture in sorted(plans.pictures(session, (test.id for test in tests)).items()):
+        files[f"pictures/test-{number}-{picture.name}.png"] = picture.png
     about = {"client": client.key, "period": period, "provider": provider}
     return proof_pack.build(files, about=about, key=key)
 
@@ -118,7 +122,7 @@ def _promised(session: Session, client: Client, at: datetime) -> Restore | None:
     return agreements.terms_of(version).restore if version else None
 
 
-def _plans(
+def _watched(
     session: Session, client: Client, start: datetime, until: datetime
 ) -> Iterator[tuple[BackupPlan, ConfigurationItem | None, Proof, list[RestoreTest]]]:
     """Yield each plan with its machine, its state at the end and the tests that ended within the month."""

@@ -21,6 +21,7 @@ from msp.clock import utc_now
 from msp.contracts import agreements
 from msp.contracts.models import Client
 from msp.desk.models import Ticket
+from msp.errors import NotFound
 from msp.flows import restores
 from msp_web import language
 from msp_web.access import actor, requires, scoped, visible
@@ -50,6 +51,7 @@ class Line:
     measured: timedelta | None  # the last restore that was timed
     promised: timedelta | None
     drawing: Spark | None
+    pictured: int | None = None  # the newest test whose machine was seen on its screen
 
 
 def promised_rto(session: Session, plan: BackupPlan, now: datetime) -> timedelta | None:
@@ -86,6 +88,7 @@ def line_of(session: Session, state: restores.PlanState, client: Client, now: da
         measured=measured[-1] if measured else None,
         promised=promised,
         drawing=spark(measured, promised),
+        pictured=max(plans.pictures(session, (test.id for test in tests)), default=None),
     )
 
 
@@ -197,9 +200,23 @@ def test(test_id: int) -> str:
             promised=promised_rto(session, plan, found.started_at),
             rungs=[(number, name, rung_of(found, number)) for number, name in RUNGS.items()],
             findings=found.result.get("findings") or [],
+            picture=plans.pictures(session, [found.id]).get(found.id),
             proof_rung=PROOF_RUNG,
             listens_from=newest(session),
         )
+
+
+@bp.get("/tests/<int:test_id>/screen.png")
+@requires("backup.see")
+def picture(test_id: int) -> Response:
+    """Show the screen of the machine that a test booted."""
+    with read_only() as session:
+        found = plans.pictures(session, [scoped(session, RestoreTest, test_id).id]).get(test_id)
+        if found is None:
+            raise NotFound("This test took no picture.", advice="Only a disk image that is booted has a screen.")
+        answer = Response(found.png, mimetype="image/png")
+        answer.headers["Cache-Control"] = "private, max-age=86400, immutable"
+        return answer
 
 
 def rung_of(test: RestoreTest, number: int) -> dict[str, Any] | None:
