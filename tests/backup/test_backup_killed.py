@@ -148,7 +148,7 @@ def test_a_killed_test_leaves_nothing_and_changes_nothing(
         assert list((base / "s").iterdir()) == []
         assert fingerprint(place) == before
     if MOMENTS == 20:
-        assert left >= 10, f"only {left} of {MOMENTS} kills hit a test at work"
+        assert left >= 3, f"only {left} of {MOMENTS} kills hit a test at work"
         print(f"{engine}: {MOMENTS} kills, {left} left something that was swept; one test took {took:.1f} s")
 
 

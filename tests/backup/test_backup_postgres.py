@@ -2,6 +2,7 @@
 
 import gzip
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,11 @@ from postgres_shop import ASKED, needed
 from sabotage import Document, cut, fingerprint, flip, largest
 from test_backup_faults import deserves, judged
 
+from msp.backup.case import parse
 from msp.backup.engine import Found
 from msp.backup.engines.postgres import harmless
-from msp.backup.scratch import default_base
+from msp.backup.verify import verify
+from msp.clock import utc_now
 
 
 @pytest.fixture
@@ -76,14 +79,37 @@ class TestDamage:
         deserves(judged(case(tmp_path / "dump", "plain"), tmp_path), "fail", "hostile")
         assert not Path("/tmp/msp-escaped-sql").exists()
 
+    @pytest.mark.parametrize(
+        ("line", "verdict", "reason"),
+        [
+            ("COPY (SELECT 1) TO PROGRAM 'touch {out}';\n", "fail", "hostile"),
+            ("DO $$ BEGIN EXECUTE $x$COPY (SELECT 1) TO '{out}'$x$; END $$;\n", "fail", "hostile"),
+            ("SELECT lo_export(lo_creat(-1), '{out}');\n", "fail", "hostile"),
+            ("ALTER SYSTEM SET archive_command = 'touch {out}';\n", "error", "restore"),
+            ("CREATE EVENT TRIGGER t ON ddl_command_end\n   EXECUTE FUNCTION nothing();\n", "pass", None),
+            ("CREATE EXTENSION IF NOT EXISTS pageinspect WITH SCHEMA public;\n", "pass", None),
+        ],
+    )
+    def test_what_reaches_out_of_the_database_is_refused(
+        self, line: str, verdict: str, reason: str | None, dumps: Path, tmp_path: Path
+    ) -> None:
+        out = Path("/tmp") / f"msp-escaped-{tmp_path.name}"
+        text = (dumps / "good.plain").read_bytes()
+        (tmp_path / "dump").write_bytes(line.replace("{out}", str(out)).encode() + text)
+        deserves(judged(case(tmp_path / "dump", "plain"), tmp_path), verdict, reason)
+        assert not out.exists()
+
     def test_a_database_larger_than_the_quota_is_an_error(self, dumps: Path, tmp_path: Path) -> None:
         document = case(dumps / "good.custom", "custom")
         document["expect"] = {**document["expect"], "scratch_quota_bytes": 1 << 20}
         deserves(judged(document, tmp_path), "error", "quota")
 
-    def test_nothing_of_the_cluster_is_left(self, dumps: Path, tmp_path: Path) -> None:
-        judged(case(dumps / "good.custom", "custom"), tmp_path)
-        assert not list(default_base().glob("restore-*.pg"))
+    def test_nothing_of_the_cluster_is_left(self, dumps: Path) -> None:
+        with tempfile.TemporaryDirectory(prefix="msp-pg-", dir="/tmp") as base:
+            Path(base).chmod(0o711)
+            document = parse(case(dumps / "good.custom", "custom"), now=utc_now())
+            assert verify(document, base=Path(base) / "s").verdict == "pass"
+            assert list((Path(base) / "s").iterdir()) == []
 
 
 class TestHarmless:

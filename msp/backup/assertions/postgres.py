@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -23,6 +23,7 @@ from msp.backup.scratch import Scratch
 from msp.errors import Misconfigured, StepFailed
 
 DATABASE = "restored"
+LOADER = "loader"
 FAST = {
     "listen_addresses": "",
     "fsync": "off",
@@ -80,21 +81,11 @@ class Cluster:
     def data(self) -> Path:
         return self.folder / "data"
 
-    def client(self, name: str, *words: str, database: str = "postgres") -> list[str]:
-        return [
-            str(programs(self.major) / name),
-            "-h",
-            str(self.folder),
-            "-p",
-            "5432",
-            "-U",
-            "postgres",
-            "-d",
-            database,
-            *words,
-        ]
+    def client(self, name: str, *words: str, database: str = "postgres", user: str = "postgres") -> list[str]:
+        place = ["-h", str(self.folder), "-p", "5432", "-U", user, "-d", database]
+        return [str(programs(self.major) / name), *place, *words]
 
-    def psql(self, sql: str, *, database: str = DATABASE, read_only: bool = True) -> Done:
+    def psql(self, sql: str, *, database: str = DATABASE, read_only: bool = True, user: str = "postgres") -> Done:
         """Run one statement; its rows come as lines, columns separated by tabs."""
         options = "-c statement_timeout=600s" + (" -c default_transaction_read_only=on" if read_only else "")
         words = ["-XAtq", "-F", "\t", "-P", f"null={NULL}", "-v", "ON_ERROR_STOP=1", "-f", "-"]
@@ -102,7 +93,7 @@ class Cluster:
             script.write(sql.encode("utf-8", "surrogateescape"))
             script.seek(0)
             return self.runner.run(
-                self.client("psql", *words, database=database),
+                self.client("psql", *words, database=database, user=user),
                 stdin=script,
                 account=self.who,
                 env={"PGOPTIONS": options, "PGCLIENTENCODING": "UTF8", "HOME": str(self.folder)},
@@ -113,9 +104,25 @@ class Cluster:
     def create(self, database: str = DATABASE) -> None:
         """Make the database anew, empty."""
         for sql in (f'DROP DATABASE IF EXISTS "{database}"', f'CREATE DATABASE "{database}" TEMPLATE template0'):
-            done = self.psql(sql, database="postgres", read_only=False)
-            if done.status:
-                raise StepFailed(f"The private PostgreSQL refused: {done.says}.")
+            self._do(sql, "postgres")
+
+    def create_for_loader(self, extensions: Iterable[str] = ()) -> None:
+        """Make the database anew for the account that loads a dump: it owns the database, and is no superuser.
+
+        A superuser's statements may run programs and write files. extensions: what only a superuser may create.
+        """
+        if not self.psql(f"SELECT 1 FROM pg_roles WHERE rolname = '{LOADER}'", database="postgres").stdout:
+            self._do(f"CREATE ROLE {LOADER} LOGIN BYPASSRLS", "postgres")
+        self.create()
+        self._do(f'ALTER DATABASE "{DATABASE}" OWNER TO {LOADER}', "postgres")
+        self._do(f"ALTER SCHEMA public OWNER TO {LOADER}", DATABASE)
+        for name in extensions:
+            self._do(f"CREATE EXTENSION {quoted(name)}", DATABASE)
+
+    def _do(self, sql: str, database: str) -> None:
+        done = self.psql(sql, database=database, read_only=False)
+        if done.status:
+            raise StepFailed(f"The private PostgreSQL refused: {done.says}.")
 
     def initialise(self) -> None:
         """Create an empty cluster; raises StepFailed with initdb's own words."""
@@ -197,9 +204,10 @@ class Restored:
 
     cluster: Cluster
     database: str = DATABASE
+    user: str = "postgres"  # whose rights views and functions are asked with
 
     def ask(self, sql: str) -> Answer:
-        done = self.cluster.psql(sql, database=self.database)
+        done = self.cluster.psql(sql, database=self.database, user=self.user)
         if done.status:
             said = next((line for line in done.stderr.splitlines() if "ERROR:" in line), done.says)
             error = said.rpartition("ERROR:")[2].strip()

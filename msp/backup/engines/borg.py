@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -180,6 +180,16 @@ class BorgEngine:
             what = f"{len(lines)} modes, owners or attributes could not be restored."
             findings = (Finding("metadata", what, lines[0][:300] if lines else "", "Restore as root.", Weight.WARN),)
         return Restored(tree_below(into, self.case.root, ()), findings)
+
+    def restore_some(self, snapshot: Snapshot, paths: Sequence[bytes], into: Path) -> Restored:
+        prefix = f"{self.case.root}/" if self.case.root else ""
+        exact = [f"pf:{prefix}{os.fsdecode(path)}" for path in paths]
+        words = ["--numeric-ids", "--sparse", f"{self.place()}::{snapshot.id}", *exact]
+        done = self.borg("extract", *words, cwd=into)
+        lines = [line for line in done.stderr.splitlines() if line.strip() and "never matched" not in line]
+        if done.status > 1 or any(not MINOR.search(line.lower()) for line in lines):
+            return Restored(into, (self._explain(done),))
+        return Restored(tree_below(into, self.case.root, ()))
 
     def probe(self, restored: Restored) -> Probed:
         return Probed()

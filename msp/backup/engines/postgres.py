@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from msp.backup.assertions import postgres, relational
-from msp.backup.assertions.postgres import DATABASE, Cluster
+from msp.backup.assertions.postgres import DATABASE, LOADER, Cluster
 from msp.backup.case import Case
 from msp.backup.engine import Found, Listed, Probed, Restored, Snapshot
 from msp.backup.engines.packed import DAMAGED, unpacked
@@ -29,11 +29,17 @@ from msp.errors import Misconfigured
 TRAILERS = (b"-- PostgreSQL database dump complete", b"-- PostgreSQL database cluster dump complete")
 FORMATS = ("custom", "plain", "directory", "tar")
 LACKING = re.compile(r"extension .* is not available|could not open extension control file|unsupported version")
+EXTENSION = re.compile(r'permission denied to create extension "([\w-]+)"')
+DENIED = re.compile(r"permission denied|must be (superuser|owner)|only superuser", re.IGNORECASE)
+OUTSIDE = re.compile(r"COPY (to|from) (a file|or from (a file|an external program))|external program|lo_(im|ex)port")
+#: Entries of an archive's table of contents that only a superuser may make, and that no data depend on.
+SUPERUSERS = re.compile(r"^\d+; \d+ \d+ (EVENT TRIGGER|PUBLICATION|SUBSCRIPTION|COMMENT - (EXTENSION|EVENT))")
 ROLE = re.compile(r'role "([^"]+)" does not exist')
 #: Statements about owners, rights and the database itself: true on the old server, not in a throwaway one.
 ELSEWHERE = re.compile(
     rb"^(ALTER .* OWNER TO |GRANT |REVOKE |ALTER DEFAULT PRIVILEGES |SET SESSION AUTHORIZATION |SET ROLE |"
     rb"CREATE DATABASE |ALTER DATABASE |DROP DATABASE |SET transaction_timeout |SET idle_session_timeout |"
+    rb"(CREATE|ALTER) (EVENT TRIGGER|PUBLICATION|SUBSCRIPTION) |COMMENT ON (EXTENSION|EVENT TRIGGER) |"
     rb"\\connect |\\restrict |\\unrestrict )"
 )
 TOKENS = re.compile(rb"--|/\*|[eE]?'|\"[^\"]*\"|\$(?:[A-Za-z_\x80-\xff][\w\x80-\xff]*)?\$|\\")
@@ -97,7 +103,7 @@ class PgDumpEngine:
     def _pg_restore(self, *words: str, server: Cluster | None = None) -> Done:
         path, program = backup_file(self.case), str(postgres.programs() / "pg_restore")
         env = {"PGOPTIONS": "-c statement_timeout=0"}
-        argv = server.client("pg_restore", *words, database=DATABASE) if server else [program, *words]
+        argv = server.client("pg_restore", *words, database=DATABASE, user=LOADER) if server else [program, *words]
         if path.is_dir():
             return self.runner.run([*argv, str(path)], env=env, watch=self._watch)
         with path.open("rb") as file:
@@ -134,32 +140,60 @@ class PgDumpEngine:
 
     def restore(self, snapshot: Snapshot, into: Path) -> Restored:
         self._server = server = self._stack.enter_context(postgres.cluster(self.runner, self.scratch))
-        roles: set[str] = set()
+        roles, extensions = set[str](), list[str]()
+        left_out = self._left_out(server) if self.format != "plain" else []
         while True:
-            server.create()
+            server.create_for_loader(extensions)
             if self.format == "plain":
                 done = self._plain_restore(server)
             else:
-                done = self._pg_restore("--exit-on-error", "--no-owner", "--no-privileges", server=server)
-            role = ROLE.search(done.stderr)
-            if not done.status or role is None or role[1] in roles or len(roles) > 100:
+                words = ["--exit-on-error", "--no-owner", "--no-privileges", *left_out]
+                done = self._pg_restore(*words, server=server)
+            role, extension = ROLE.search(done.stderr), EXTENSION.search(done.stderr)
+            if done.status and role is not None and role[1] not in roles and len(roles) < 100:
+                roles.add(role[1])  # roles are not in a dump; what needs one is kept, its rights are not judged
+                name = role[1].replace('"', '""')
+                server.psql(f'CREATE ROLE "{name}" NOLOGIN', database="postgres", read_only=False)
+            elif done.status and extension is not None and extension[1] not in extensions:
+                extensions.append(extension[1])  # it is this machine's own code, not the dump's
+            else:
                 break
-            roles.add(role[1])  # roles are not in a dump; what needs one is kept, its rights are not judged
-            name = role[1].replace('"', '""')
-            server.psql(f'CREATE ROLE "{name}" NOLOGIN', database="postgres", read_only=False)
         self._watch()
-        if done.status:
-            lines = [line for line in done.stderr.splitlines() if "error" in line.lower()]
-            first = (lines or [done.says])[0].strip()[:300]
-            if LACKING.search(done.stderr):
-                what = f"This machine lacks what the dump needs: {first}."
-                raise Found(Finding("restore", what, advice="Install the extension.", weight=Weight.ERROR))
-            what = f"The dump does not restore: {first}"
-            return Restored(None, (Finding("restore", what, advice="Take an older dump; look at the job."),))
-        return Restored(None, seconds=done.seconds)
+        return self._judge(done)
+
+    def _left_out(self, server: Cluster) -> list[str]:
+        """Return the words that leave out of an archive what only a superuser may make and no data depend on."""
+        listed = self._pg_restore("-l").stdout.decode("utf-8", "surrogateescape").splitlines()
+        kept = [line for line in listed if not SUPERUSERS.match(line)]
+        if kept == listed:
+            return []
+        file = server.folder / "entries"
+        file.write_bytes("\n".join(kept).encode("utf-8", "surrogateescape") + b"\n")
+        file.chmod(0o644)
+        return ["-L", str(file)]
+
+    def _judge(self, done: Done) -> Restored:
+        """Return what the end of the restore means; raises Found for what cannot be laid to the backup's charge."""
+        if not done.status:
+            return Restored(None, seconds=done.seconds)
+        lines = [line for line in done.stderr.splitlines() if "error" in line.lower()]
+        first = (lines or [done.says])[0].strip()[:300]
+        if OUTSIDE.search(done.stderr):
+            what = "The dump wants to run a program or to touch a file, which pg_dump never writes."
+            raise Found(Finding("hostile", what, first, "Do not load it elsewhere; look where it came from."))
+        if LACKING.search(done.stderr):
+            what = f"This machine lacks what the dump needs: {first}."
+            raise Found(Finding("restore", what, advice="Install the extension.", weight=Weight.ERROR))
+        if DENIED.search(done.stderr):
+            what = f"The dump asks for rights that loading data does not need: {first}."
+            advice = "Look at that statement and where the dump came from; load it by hand where it is trusted."
+            raise Found(Finding("restore", what, advice=advice, weight=Weight.ERROR))
+        what = f"The dump does not restore: {first}"
+        return Restored(None, (Finding("restore", what, advice="Take an older dump; look at the job."),))
 
     def _plain_restore(self, server: Cluster) -> Done:
-        argv = server.client("psql", "-Xq", "-v", "ON_ERROR_STOP=1", "-f", "-", database=DATABASE)
+        words = ["-Xq", "-v", "ON_ERROR_STOP=1", "-f", "-"]
+        argv = server.client("psql", *words, database=DATABASE, user=LOADER)
         trouble: list[Exception] = []
         environment = {"PGCLIENTENCODING": "UTF8", "HOME": str(server.folder)}
         with self.runner.reading(
@@ -191,7 +225,7 @@ class PgDumpEngine:
 
     def probe(self, restored: Restored) -> Probed:
         assert self._server is not None  # noqa: S101  restored before
-        return relational.probe(postgres.Restored(self._server), self.case.expect.postgres, self.case.now)
+        return relational.probe(postgres.Restored(self._server, user=LOADER), self.case.expect.postgres, self.case.now)
 
     def boot(self, restored: Restored) -> Probed | None:
         return None
@@ -217,12 +251,17 @@ def harmless(lines: IO[bytes]) -> Iterator[bytes]:
     Follows quotes, dollar quotes, comments and COPY data, in which a backslash means nothing to psql.
     """
     inside, copying = b"", False  # inside: what ends the present quote or comment
+    dropping = False  # the rest of a statement whose first line was left out
     for line in lines:
+        if dropping:
+            dropping = not line.rstrip().endswith(b";")
+            continue
         if copying:
             copying = line.rstrip(b"\r\n") != b"\\."
             yield line
             continue
         if not inside and ELSEWHERE.match(line):
+            dropping = not line.startswith(b"\\") and not line.rstrip().endswith(b";")
             continue
         start, at = inside, 0
         while at < len(line):

@@ -5,7 +5,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -192,6 +192,16 @@ class ResticEngine:
             what = f"{len(complaints)} modes, owners or attributes could not be restored."
             findings = (Finding("metadata", what, complaints[0][:300], "Restore as root.", Weight.WARN),)
         return Restored(tree_below(into, self.case.root, snapshot.paths), findings)
+
+    def restore_some(self, snapshot: Snapshot, paths: Sequence[bytes], into: Path) -> Restored:
+        words = ["restore", snapshot.id, "--target", str(into)]
+        for path in paths:
+            for place in self._roots(snapshot):
+                words += ["--include", re.sub(r"([*?\[\]\\])", r"\\\1", place + os.fsdecode(path))]
+        done = self.restic(*words, stop_at=RETRYING)
+        if done.status and any(not MINOR.search(line) for line in done.stderr.splitlines() if "error" in line.lower()):
+            return Restored(into, (self._explain(done),))
+        return Restored(tree_below(into, self.case.root, snapshot.paths))
 
     def probe(self, restored: Restored) -> Probed:
         return Probed()

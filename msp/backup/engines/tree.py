@@ -1,7 +1,7 @@
 """Plain directory trees, as rsync or rclone leave them; copied to scratch like any restore."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -55,6 +55,20 @@ class TreeEngine:
         if done.status:
             what = f"Copying back failed: {done.says}."
             return Restored(into, (Finding("restore", what, advice="Check the disk that holds the backup."),))
+        return Restored(into)
+
+    def restore_some(self, snapshot: Snapshot, paths: Sequence[bytes], into: Path) -> Restored:
+        names = into.parent / "sample.names"
+        names.write_bytes(
+            b"".join(path + b"\0" for path in paths if os.path.lexists(os.fsencode(self.source) + b"/" + path))
+        )
+        packed = into.parent / "sample.tar"
+        choose = ["tar", "-c", "-f", str(packed), "-C", str(self.source), "--null", "--no-recursion", "-T", str(names)]
+        for words in (choose, ["tar", "-x", "-p", "-f", str(packed), "-C", str(into)]):
+            done = self.runner.run(words)
+            if done.status:
+                what = f"Copying back failed: {done.says}."
+                return Restored(into, (Finding("restore", what, advice="Check the disk that holds the backup."),))
         return Restored(into)
 
     def probe(self, restored: Restored) -> Probed:
