@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
 from msp import events, evidence
-from msp.dispatch.models import Part, Stock, Technician, WorkOrder
+from msp.dispatch.models import Appointment, Part, Reservation, Stock, Technician, WorkOrder
 from msp.errors import Conflict, Misconfigured, NotFound
 
 MOST = 100_000  # of one part in one movement
@@ -125,6 +125,32 @@ def write_off(
     _take(session, part, quantity, technician)
     data = {"quantity": quantity, "van": technician.name if technician else None, "reason": reason.strip()}
     _tell(session, part, "part.written_off", by, data)
+
+
+def use(session: Session, part: Part, quantity: int, visit: Appointment, *, by: str, technician: Technician) -> None:
+    """Take parts off the shelf that were built in on a visit: those it holds first, then from the technician's van.
+
+    Raises Conflict if the van does not hold that many more.
+    """
+    _some(quantity)
+    left = quantity
+    held = select(Reservation).join(Stock, Stock.id == Reservation.stock_id)
+    held = held.where(Reservation.appointment_id == visit.id, Stock.part_id == part.id)
+    for one in session.scalars(held.order_by(Stock.technician_id.is_(None), Reservation.id)).all():
+        some = min(left, one.quantity)
+        if some:
+            session.execute(
+                update(Stock)
+                .where(Stock.id == one.stock_id)
+                .values(reserved=Stock.reserved - some, quantity=Stock.quantity - some)
+            )
+            one.quantity, left = one.quantity - some, left - some
+            if not one.quantity:
+                session.delete(one)
+    if left:
+        _take(session, part, left, technician)
+    session.flush()
+    _tell(session, part, "part.used", by, {"quantity": quantity, "visit": visit.id, "van": technician.name})
 
 
 def _take(session: Session, part: Part, quantity: int, technician: Technician | None) -> None:

@@ -6,7 +6,7 @@ Planning rules are pure and live beside this file; what the closed loop does wit
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, LargeBinary, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from msp.db import Model
@@ -99,6 +99,7 @@ class WorkOrder(Model):
     latest_dispatch_at: Mapped[datetime | None]  # the point of no return: leave by then, or be late
     created_at: Mapped[datetime]
     log: Mapped[list[Any]] = mapped_column(JSON, default=list)  # what was tried remotely, already redacted
+    checklist: Mapped[list[Any]] = mapped_column(JSON, default=list)  # {"text"} or {"text", "playbook"}, in order
 
 
 class Appointment(Model):
@@ -123,6 +124,35 @@ class Appointment(Model):
     promised_until: Mapped[datetime | None]
     version: Mapped[int] = mapped_column(default=1)  # grows with every change; a stale page is refused
     changed_at: Mapped[datetime | None]  # when `version` last grew
+
+
+class FieldAction(Model):
+    """What a technician did on site, as the phone sent it. The phone makes the id: sent twice, it counts once."""
+
+    __tablename__ = "field_action"
+    __table_args__ = (Index("ix_field_action_appointment", "appointment_id", "received_at"),)
+    id: Mapped[str] = mapped_column(primary_key=True)  # UUID
+    appointment_id: Mapped[int] = mapped_column(ForeignKey("appointment.id"))
+    kind: Mapped[str]  # on_the_way, working, done, check, photo, part, time, sign, leftover
+    state: Mapped[str]  # applied, conflict
+    actor: Mapped[str]
+    at: Mapped[datetime]  # when it was done, by the phone's clock
+    received_at: Mapped[datetime]
+    base: Mapped[int]  # the appointment's version that the phone had seen
+    data: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    answer: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)  # what the phone was told
+
+
+class VisitPicture(Model):
+    """A photo taken on site (before, after), or the drawn signature."""
+
+    __tablename__ = "visit_picture"
+    action_id: Mapped[str] = mapped_column(ForeignKey("field_action.id"), primary_key=True)
+    appointment_id: Mapped[int] = mapped_column(ForeignKey("appointment.id"), index=True)
+    kind: Mapped[str]  # before, after, signature
+    mime: Mapped[str]
+    content: Mapped[bytes] = mapped_column(LargeBinary)
+    sha256: Mapped[str]
 
 
 class Handover(Model):

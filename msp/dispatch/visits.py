@@ -81,12 +81,14 @@ def propose(
     parts: Mapping[str, int] | None = None,
     due_at: datetime | None = None,
     log: Sequence[Any] = (),
+    checklist: Sequence[Mapping[str, str]] = (),
     by: str = "worker",
 ) -> WorkOrder:
     """Propose a visit, with its point of no return and, if anybody can go, an appointment with the best of them.
 
     A run proposes exactly one: called again for the same run, this returns the work order that stands.
     skills: name -> least level. parts: sku -> quantity. log: what was tried, redacted.
+    checklist: lines of work on site, {"text"} or {"text", "playbook"}.
     latest_dispatch_at: the last instant at which somebody with the skills can leave and be done by `due_at`;
     `now` if that has passed already, None without a due time.
     """
@@ -108,6 +110,7 @@ def propose(
         due_at=due_at,
         created_at=now,
         log=list(log),
+        checklist=[dict(line) for line in checklist],
     )
     session.add(order)
     session.flush()
@@ -446,6 +449,11 @@ def _held_parts(
         if need > 0:
             missing.append(f"{need} x {sku} is neither free in the van nor in the depot")
     return held
+
+
+def give_back(session: Session, appointment: Appointment) -> None:
+    """Free the parts that a visit still holds."""
+    _release(session, appointment)
 
 
 def _release(session: Session, appointment: Appointment, *, used: bool = False) -> None:

@@ -75,6 +75,7 @@ def _propose(
         duration=_repair(session, ticket),
         due_at=ticket.resolution_due_at,
         log=list(log),
+        checklist=checklist_for(items, run),
         now=now,
         by=by,
     )
@@ -165,6 +166,14 @@ def parts_for(items: Sequence[ConfigurationItem]) -> dict[str, int]:
         for sku, quantity in dict(item.facts.get("spare_parts", {})).items():
             wanted[sku] = wanted.get(sku, 0) + int(quantity)
     return wanted
+
+
+def checklist_for(items: Sequence[ConfigurationItem], run: Run | None) -> list[dict[str, str]]:
+    """Return what is ticked off on site; the run that failed is run again at the end, as proof."""
+    lines = [{"text": f"Repair {item.name}"} for item in items] or [{"text": "Do the work"}]
+    if run is not None:
+        lines.append({"text": f"Run {run.playbook} again and see it pass", "playbook": run.playbook})
+    return [*lines, {"text": "Show the client that it works"}]
 
 
 def tried(session: Session, run: Run) -> list[dict[str, Any]]:

@@ -981,6 +981,7 @@ def upgrade() -> None:
         sa.Column("latest_dispatch_at", msp.db.UtcDateTime(), nullable=True),
         sa.Column("created_at", msp.db.UtcDateTime(), nullable=False),
         sa.Column("log", sa.JSON(), nullable=False),
+        sa.Column("checklist", sa.JSON(), nullable=False),
         sa.ForeignKeyConstraint(["client_id"], ["client.id"], name=op.f("fk_work_order_client_id_client")),
         sa.ForeignKeyConstraint(["run_id"], ["run.id"], name=op.f("fk_work_order_run_id_run")),
         sa.ForeignKeyConstraint(["site_id"], ["site.id"], name=op.f("fk_work_order_site_id_site")),
@@ -1206,6 +1207,26 @@ def upgrade() -> None:
         sa.UniqueConstraint("console_id", "user_id", name=op.f("uq_console_watcher_console_id")),
     )
     op.create_table(
+        "field_action",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("appointment_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("at", msp.db.UtcDateTime(), nullable=False),
+        sa.Column("received_at", msp.db.UtcDateTime(), nullable=False),
+        sa.Column("base", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("data", sa.JSON(), nullable=False),
+        sa.Column("answer", sa.JSON(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["appointment_id"], ["appointment.id"], name=op.f("fk_field_action_appointment_id_appointment")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_field_action")),
+    )
+    with op.batch_alter_table("field_action", schema=None) as batch_op:
+        batch_op.create_index("ix_field_action_appointment", ["appointment_id", "received_at"], unique=False)
+
+    op.create_table(
         "handover",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("appointment_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -1242,5 +1263,24 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("reservation", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_reservation_stock_id"), ["stock_id"], unique=False)
+
+    op.create_table(
+        "visit_picture",
+        sa.Column("action_id", sa.Text(), nullable=False),
+        sa.Column("appointment_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("mime", sa.Text(), nullable=False),
+        sa.Column("content", sa.LargeBinary(), nullable=False),
+        sa.Column("sha256", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["action_id"], ["field_action.id"], name=op.f("fk_visit_picture_action_id_field_action")
+        ),
+        sa.ForeignKeyConstraint(
+            ["appointment_id"], ["appointment.id"], name=op.f("fk_visit_picture_appointment_id_appointment")
+        ),
+        sa.PrimaryKeyConstraint("action_id", name=op.f("pk_visit_picture")),
+    )
+    with op.batch_alter_table("visit_picture", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_visit_picture_appointment_id"), ["appointment_id"], unique=False)
 
     # ### end Alembic commands ###
