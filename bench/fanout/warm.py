@@ -1,0 +1,63 @@
+"""What a step costs a worker whose connections are warm, beside the first time: CPU of this process alone.
+
+    .venv/bin/python bench/fanout/warm.py [--hosts 200] [--rounds 5]
+
+A worker keeps connections from one run to the next. Each round is a whole run on every host, with pins and window
+checked before every step, every step claimed, results redacted and stored with evidence, as `msp worker` does it.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parents[1] / "tests" / "servers")]
+
+import installation  # noqa: E402
+import sshd_fleet  # noqa: E402
+from sqlalchemy import select  # noqa: E402
+
+from msp import db  # noqa: E402
+from msp.assets.models import ConfigurationItem  # noqa: E402
+from msp.flows import driving, runs  # noqa: E402
+from msp.people.access import Actor  # noqa: E402
+from msp.settings import load  # noqa: E402
+from tools import Ground, ours  # noqa: E402
+
+ANNA = Actor("anna@provider.example", frozenset({"technician"}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--hosts", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="msp-warm-") as name:
+        folder = Path(name)
+        with sshd_fleet.running(folder / "fleet", options.hosts) as fleet:
+            config, _ = installation.plant(folder / "installation", fleet)
+            settings = load(config, {})
+            db.use(settings.database_url)
+            for steps in (1, 5):
+                ours(Ground(folder / "installation", folder, folder, folder, config, 0, folder), steps)
+                spent = []
+                for _ in range(options.rounds):
+                    with db.begin() as session:
+                        ids = list(session.scalars(select(ConfigurationItem.id)))
+                        run_id = runs.request_run(
+                            session, playbook=f"ours-{steps}", asset_ids=ids, actor=ANNA, own=settings.playbooks
+                        ).id
+                    began = time.process_time()
+                    driving.drive(settings, run_id, 0)
+                    spent.append((time.process_time() - began) * 1000 / options.hosts)
+                    with db.read() as session:
+                        assert runs.get(session, run_id, ANNA).state == "succeeded"
+                warm = statistics.median(spent[1:])
+                print(f"{options.hosts} hosts, {steps} steps, ms a host: first {spent[0]:.2f}, warm {warm:.2f}")
+
+
+if __name__ == "__main__":
+    main()
