@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from secrets import token_hex
 
 import bao
 import pytest
@@ -275,7 +276,7 @@ def test_killed_between_two_steps_it_goes_on_and_ends_with_one_valid_key(fleet: 
 
 @needs_root
 def test_a_password_is_changed_by_its_own_user_and_proven(world: World, tmp_path: Path) -> None:
-    user, first = f"msprot{os.getpid() % 100000}", "Start-pass-4711"
+    user, first = f"msp{token_hex(4)}", "Start-pass-4711"
     subprocess.run(["useradd", "-m", "-d", str(tmp_path / "home"), "-s", "/bin/sh", user], check=True)
     try:
         subprocess.run(["chpasswd"], input=f"{user}:{first}\n".encode(), check=True)
@@ -299,12 +300,12 @@ def test_a_password_is_changed_by_its_own_user_and_proven(world: World, tmp_path
             shown = pages(world, [ended.run_id or 0], [ended.ticket_id])
             assert {path: found for path, data in shown.items() if (found := hits(data, wanted))} == {}
     finally:
-        subprocess.run(["userdel", user], check=False, capture_output=True)
+        subprocess.run(["userdel", "-f", user], check=False, capture_output=True)
 
 
 @needs_root
 def test_a_password_that_a_second_host_did_not_take_is_put_back_on_the_first(world: World, tmp_path: Path) -> None:
-    users, first = [f"msprot{name}{os.getpid() % 10000}" for name in "ab"], "Start-pass-4711"
+    users, first = [f"msp{name}{token_hex(4)}" for name in "ab"], "Start-pass-4711"
     for user in users:
         subprocess.run(["useradd", "-m", "-d", str(tmp_path / user), "-s", "/bin/sh", user], check=True)
     try:
@@ -327,7 +328,7 @@ def test_a_password_that_a_second_host_did_not_take_is_put_back_on_the_first(wor
             assert fleet.versions("pass") == set()
     finally:
         for user in users:
-            subprocess.run(["userdel", user], check=False, capture_output=True)
+            subprocess.run(["userdel", "-f", user], check=False, capture_output=True)
 
 
 @pytest.mark.parametrize("told", [False, True])
