@@ -4,8 +4,9 @@
     PYTHONPATH=. python bench/backup.py memory --files 1000000
 
 restore: a tree of documents, noise and one large file goes into restic and borg. In one run and in turns each engine
-restores it by itself and `msp backup verify` proves it on rungs 1, 2 and 4 (rung 4 alone is timed: restore, hash,
-compare every entry); processor seconds are of the whole process group. memory: a tree of that many small files is
+restores it by itself and `msp backup verify` proves it: once on rung 2 alone and once on rungs 2 and 4; the difference
+is the full-restore rung (restore, hash, compare every entry). Processor seconds are of the whole process group.
+memory: a tree of that many small files is
 proven against its manifest; the peak is our own, without the programs we start.
 """
 
@@ -102,6 +103,7 @@ def restore(work: Path, megabytes: int, rounds: int) -> bool:
             spent(step, env, work)
         raws: list[tuple[float, float]] = []
         ours: list[tuple[float, float]] = []
+        whole: list[float] = []
         document = {
             "engine": engine, "repo": str(work / engine), "root": "data", "secret": SECRET, "rungs": [2, 4],
             "expect": {"manifest": str(work / "manifest.json")},
@@ -115,16 +117,18 @@ def restore(work: Path, megabytes: int, rounds: int) -> bool:
             cpu, wall, _said = spent(words, env, into)
             raws.append((cpu, wall))
             shutil.rmtree(into)
+            base_cpu, base_wall, _base = verify(work, engine, {**document, "rungs": [2]})
             cpu, wall, said = verify(work, engine, document)
+            whole.append(cpu)
             if said["verdict"] != "pass":
                 raise SystemExit(f"{engine}: {said['verdict']} {said['findings']}")
-            ours.append((cpu, wall))
+            ours.append((cpu - base_cpu, wall - base_wall))
         cpu, wall = (
             statistics.median(one[n] for one in ours) / statistics.median(one[n] for one in raws) for n in (0, 1)
         )
         raw_cpu, our_cpu = (statistics.median(one[0] for one in each) for each in (raws, ours))
-        print(f"{engine}: raw {raw_cpu:.2f} s, with proof {our_cpu:.2f} s: {cpu:.2f} x processor (limit {CPU_LIMIT}), "
-              f"{wall:.2f} x wall (limit {WALL_LIMIT})")  # fmt: skip
+        print(f"{engine}: raw {raw_cpu:.2f} s, our rung {our_cpu:.2f} s: {cpu:.2f} x processor (limit {CPU_LIMIT}), "
+              f"{wall:.2f} x wall (limit {WALL_LIMIT}); whole test {statistics.median(whole):.2f} s")  # fmt: skip
         good = good and cpu <= CPU_LIMIT and wall <= WALL_LIMIT
     return good
 

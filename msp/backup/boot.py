@@ -37,8 +37,8 @@ STAGES = (
     Stage(
         "no_kernel",
         re.compile(
-            r"could not find kernel image|you need to load the kernel first|invalid kernel|grub rescue>"
-            r"|vmlinuz\S*' not found|no DEFAULT or UI configuration",
+            r"could not find kernel image|loading \S+\.\.\. ?failed|you need to load the kernel first|invalid kernel"
+            r"|grub rescue>|vmlinuz\S*' not found|no DEFAULT or UI configuration",
             re.IGNORECASE,
         ),
         "The boot loader finds no kernel to start.",

@@ -1,10 +1,10 @@
 """What a backup engine must do. Implement `BackupEngine`; its suite is tests/backup/engine_conformance.py."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from msp.backup.case import Case
 from msp.backup.process import Runner
@@ -61,6 +61,14 @@ class Probed:
     age_s: float | None = None
     figures: dict[str, object] = field(default_factory=dict)
     pictures: tuple[Picture, ...] = ()
+
+
+@runtime_checkable
+class Samples(Protocol):
+    """An engine that can bring back a few files without the rest; rung 3 needs it."""
+
+    def restore_some(self, snapshot: Snapshot, paths: Sequence[bytes], into: Path) -> Restored:
+        """Bring these files of the case's root back below the new folder `into`; a missing one is not there."""
 
 
 class BackupEngine(Protocol):

@@ -14,13 +14,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 
-from msp.backup import baseline, engines, manifest
+from msp.backup import baseline, engines, manifest, sample
 from msp.backup.assertions import sqlite
 from msp.backup.case import Case
 from msp.backup.compare import Comparison, merge
-from msp.backup.engine import BackupEngine, Found, Restored, Snapshot
+from msp.backup.engine import BackupEngine, Found, Restored, Samples, Snapshot
 from msp.backup.manifest import Entry, shown
 from msp.backup.portability import Portability
 from msp.backup.process import Runner
@@ -106,11 +107,14 @@ class _Climb:
         for number, step in (
             (1, self.repository),
             (2, self.metadata),
+            (3, self.sample),
             (4, self.full),
             (5, self.application),
             (6, self.boot),
         ):
             needed = number == 2 and max(self.case.rungs) > 2  # a restore needs a snapshot
+            if number == 3 and 4 in self.case.rungs:  # a full restore compares them all
+                continue
             if number in self.case.rungs or needed:
                 self.step(number, step)
             if self.stopped:
@@ -170,6 +174,43 @@ class _Climb:
         self.measured = True
         if not findings and max(self.case.rungs) > 2:
             self.space.require(size)
+        return findings
+
+    def sample(self, figures: dict[str, Any]) -> list[Finding] | None:
+        """Bring back some files, those that changed lately more often, and compare them with the manifest."""
+        assert self.snapshot is not None  # noqa: S101  rung 2 went before
+        if not isinstance(self.engine, Samples):
+            return None
+        expect = self.case.expect
+        if expect.manifest:
+            every: Iterator[Entry] = manifest.in_order(expect.manifest, self.space.path)
+        else:
+            every = (Entry(item.path, item.type, size=item.size) for item in self.engine.listing(self.snapshot) or ())
+        drawn = sample.draw(every, self.case.now, Random())  # noqa: S311  a sample, not a secret
+        if not drawn:
+            return [Finding("missing", "There is no file to sample.", advice="Was the source mounted?")]
+        into = self.space.folder("sample")
+        self.space.require(sum(entry.size or 0 for entry in drawn))
+        restored = self.engine.restore_some(self.snapshot, [entry.path for entry in drawn], into)
+        if restored.findings:
+            return list(restored.findings)
+        bounds = self.snapshot.time if self.snapshot.bounds else None
+        comparison = Comparison(bounds.timestamp() if bounds else None, owners=os.geteuid() == 0)
+        unread: list[str] = []
+        found = manifest.walk(
+            restored.tree or into, own=True, on_error=lambda path, error: unread.append(f"{shown(path)}: {error}")
+        )
+        files = (entry for entry in found if entry.type != "d")
+        for wanted, entry in merge((replace(one, hardlink=None) for one in drawn), files):
+            comparison.add(wanted, entry)
+            if entry is not None and entry.type == "-":
+                self.files, self.bytes = self.files + 1, self.bytes + (entry.size or 0)
+        figures.update(
+            drawn=len(drawn), compared=comparison.entries, against="manifest" if expect.manifest else "listing"
+        )
+        findings = comparison.findings()
+        if unread:
+            findings.append(Finding("restore", f"{len(unread)} restored files cannot be read.", "; ".join(unread[:10])))
         return findings
 
     def full(self, figures: dict[str, Any]) -> list[Finding]:

@@ -186,7 +186,10 @@ class BorgEngine:
         exact = [f"pf:{prefix}{os.fsdecode(path)}" for path in paths]
         words = ["--numeric-ids", "--sparse", f"{self.place()}::{snapshot.id}", *exact]
         done = self.borg("extract", *words, cwd=into)
-        lines = [line for line in done.stderr.splitlines() if line.strip() and "never matched" not in line]
+        said = re.sub(
+            r"Include pattern .*? never matched\.", "", done.stderr, flags=re.DOTALL
+        )  # of those that did, too
+        lines = [line for line in said.splitlines() if line.strip()]
         if done.status > 1 or any(not MINOR.search(line.lower()) for line in lines):
             return Restored(into, (self._explain(done),))
         return Restored(tree_below(into, self.case.root, ()))

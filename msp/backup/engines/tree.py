@@ -63,8 +63,9 @@ class TreeEngine:
             b"".join(path + b"\0" for path in paths if os.path.lexists(os.fsencode(self.source) + b"/" + path))
         )
         packed = into.parent / "sample.tar"
-        choose = ["tar", "-c", "-f", str(packed), "-C", str(self.source), "--null", "--no-recursion", "-T", str(names)]
-        for words in (choose, ["tar", "-x", "-p", "-f", str(packed), "-C", str(into)]):
+        tar = ["tar", "--xattrs", "--xattrs-include=*", "--acls", "-f", str(packed)]
+        choose = ["-c", "-C", str(self.source), "--null", "--no-recursion", "-T", str(names)]
+        for words in ([*tar, *choose], [*tar, "-x", "-p", "-C", str(into)]):
             done = self.runner.run(words)
             if done.status:
                 what = f"Copying back failed: {done.says}."
