@@ -160,15 +160,19 @@ class TestDirector:
     def test_an_abandoned_restore_is_cancelled(self, server: bacula.Bacula, volume: Path, tmp_path: Path) -> None:
         volume.rename(tmp_path / "away")  # so that the job waits
         console = Console(Runner(), server.console)
-        number, _ = console.start(f'restore client={bacula.CLIENT} jobid=1 where="{tmp_path}/out" all done yes')
+        where, numbers = tmp_path / "out/tree", list[int]()
+        command = f'restore client={bacula.CLIENT} jobid=1 where="{where}" all done yes'
 
-        def leave() -> None:
-            if console.job(number) is not None:
+        def abandon() -> None:
+            with console.started(command, where) as (number, _):
+                numbers.append(number)
+                (tmp_path / "out/tree/left").mkdir(parents=True)
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            console.await_end(number, leave)
-        job = console.job(number)
+            abandon()
+        assert not (tmp_path / "out").exists()
+        job = console.job(numbers[0])
         assert job is not None
         assert job.status == "A"
 

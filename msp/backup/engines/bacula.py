@@ -76,8 +76,8 @@ class BaculaEngine:
     def _verify(self, name: str) -> list[Finding]:
         """Run a Verify job against the chosen backup. Against the disk, differences are the source living on."""
         console, snapshot = self.console, self.snapshots()[-1]
-        number, _ = console.start(f"run job={console.known('jobs', name)} jobid={snapshot.id} yes")
-        job = console.await_end(number)
+        with console.started(f"run job={console.known('jobs', name)} jobid={snapshot.id} yes") as (number, _):
+            job = console.await_end(number)
         if job.status in GOOD:
             return []
         log = console.log(number)
@@ -113,10 +113,10 @@ class BaculaEngine:
             words.append(f"restoreclient={console.known('clients', asked.restore_client)}")
         if asked.restore_job:
             words.append(f"restorejob={console.known('jobs', asked.restore_job)}")
-        number, said = console.start(" ".join((*words, "all done yes")))
+        with console.started(" ".join((*words, "all done yes")), into) as (number, said):
+            job = console.await_end(number, lambda: self._look(into))
         selected = SELECTED.search(said)
         wanted = int(selected[1].replace(",", "")) if selected else 0
-        job = console.await_end(number, lambda: self._look(into))
         if job.status not in GOOD or job.files < wanted:
             return Restored(into, self._incomplete(job, wanted, console.log(number)))
         if not any(into.iterdir()) and job.files:

@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from msp.backup.engine import Found
-from msp.backup.process import Done, Runner, end, kill
+from msp.backup.process import Runner, end, kill
 from msp.backup.verdict import Finding, Weight
 from msp.errors import Misconfigured
 
@@ -29,6 +30,27 @@ ASKING = 120  # seconds for one answer of the director
 POLL = (0.2, 2.0)  # seconds between two looks at a running job: at first, at most
 PATIENCE = 6  # seconds that a job may wait for a volume to be mounted; it would wait for an operator for ever
 MOUNT = re.compile(r"mount|intervention|operator|media", re.IGNORECASE)
+
+#: Arguments: the configuration, the folder restored to or nothing, the command. A line on stdin means that all is well.
+GUARD = r"""
+tell() { printf '%s\nquit\n' "$1" | bconsole -n -c "$config" 2>&1; }
+config=$1 where=$2
+said=$(tell "$3")
+printf '%s\n' "$said"
+job=$(printf '%s\n' "$said" | sed -n 's/^Job queued\. JobId=\([0-9]*\).*/\1/p' | head -n 1)
+exec >/dev/null
+read -r _ && exit 0
+[ -n "$job" ] || exit 0
+tell "cancel jobid=$job yes"
+for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
+	tell ".status dir running" | grep -q "^ *$job " || break
+	sleep 1
+done
+if [ -n "$where" ]; then
+	rm -rf -- "$where"
+	rmdir -- "${where%/*}"
+fi
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +126,7 @@ class Console:
             done = self.runner.run(argv, stdin=script, deadline=ASKING, noted=False)
         text = done.stdout.decode("utf-8", "replace")
         if "1000 OK" not in text:
-            raise Found(_unreached(done, text, self.config))
+            raise Found(_unreached(done.stderr, text, self.config))
         return text.partition("1000 OK")[2]
 
     def version(self) -> str:
@@ -164,43 +186,63 @@ class Console:
                         lines.append(line.decode("utf-8", "replace").strip(" |\\\n"))
         return [line for line in lines if line]
 
-    def start(self, command: str) -> tuple[int, str]:
-        """Give a command that queues a job; return its number and all that was said.
+    @contextlib.contextmanager
+    def started(self, command: str, where: Path | None = None) -> Iterator[tuple[int, str]]:
+        """Give a command that queues a job; yield its number and all that was said. Raises Found if none was queued.
 
-        Raises Found if none was queued.
+        A process of its own gives the command and holds one end of a pipe. If this block is left by an exception, or
+        this process is killed at whatever moment, it cancels the job, waits until nobody writes any more, and removes
+        `where`, which a file daemon may have made anew after a sweep.
         """
-        said = self.ask(command)
         self.runner.commands.append((f"bconsole: {command}", 0))
-        match = QUEUED.search(said)
-        if match is None:
-            lines = [line.strip() for line in said.splitlines() if line.strip() and line.strip() != "quit"]
-            what = f"The director queued no job: {lines[-1] if lines else 'no answer'}"
-            raise Found(Finding("restore", what[:300], advice="Give that command by hand.", weight=Weight.ERROR))
-        return int(match[1]), said
+        guard = subprocess.Popen(
+            ["sh", "-c", GUARD, "sh", str(self.config), str(where or ""), command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+        )
+        assert guard.stdin is not None  # noqa: S101  asked for above
+        assert guard.stdout is not None  # noqa: S101
+        silence = threading.Timer(ASKING, kill, (guard, signal.SIGKILL))
+        silence.start()
+        try:
+            said = guard.stdout.read().decode("utf-8", "replace")
+            silence.cancel()
+            yield _queued(said, self.config), said.partition("1000 OK")[2]
+            guard.stdin.write(b"done\n")
+        finally:
+            silence.cancel()
+            with contextlib.suppress(BrokenPipeError):
+                guard.stdin.close()
+            guard.stdout.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                guard.wait(ASKING)
+            end(guard)
 
     def await_end(self, number: int, look: Callable[[], None] | None = None) -> Job:
-        """Wait until a job has ended, and return it. A job that waits for a volume is cancelled, as is one left alone.
+        """Wait until a job has ended, and return it; raises Found for one that waits for a volume.
 
-        look: called between two looks; what it raises cancels the job.
+        look: called between two looks; what it raises reaches the caller.
         """
-        with self.guarded(number):
-            pause, mount_since = POLL[0], None
-            ends = time.monotonic() + self.runner.deadline
-            while True:
-                job = self.job(number)
-                if job is not None and job.status in ENDED:
-                    return job
-                state = self._state(number)
-                mount_since = (mount_since or time.monotonic()) if MOUNT.search(state) else None
-                if mount_since is not None and time.monotonic() - mount_since > PATIENCE:
-                    return self._waits_for_a_volume(number, state)
-                if time.monotonic() > ends:
-                    what = f"Bacula's job {number} did not end within {self.runner.deadline:.0f} s: {state}."
-                    raise Found(Finding("restore", what, advice="Look what it waits for.", weight=Weight.ERROR))
-                if look is not None:
-                    look()
-                time.sleep(pause)
-                pause = min(pause * 1.5, POLL[1])
+        pause, mount_since = POLL[0], None
+        ends = time.monotonic() + self.runner.deadline
+        while True:
+            job = self.job(number)
+            if job is not None and job.status in ENDED:
+                return job
+            state = self._state(number)
+            mount_since = (mount_since or time.monotonic()) if MOUNT.search(state) else None
+            if mount_since is not None and time.monotonic() - mount_since > PATIENCE:
+                raise self._waits_for_a_volume(number, state)
+            if time.monotonic() > ends:
+                what = f"Bacula's job {number} did not end within {self.runner.deadline:.0f} s: {state}."
+                raise Found(Finding("restore", what, advice="Look what it waits for.", weight=Weight.ERROR))
+            if look is not None:
+                look()
+            time.sleep(pause)
+            pause = min(pause * 1.5, POLL[1])
 
     def _state(self, number: int) -> str:
         """Return what the director says a running job does, or nothing."""
@@ -209,61 +251,36 @@ class Console:
                 return line.strip()
         return ""
 
-    def _waits_for_a_volume(self, number: int, state: str) -> Job:
+    def _waits_for_a_volume(self, number: int, state: str) -> Found:
         log = self.log(number)
         lost = next((line for line in log if "No such file" in line), None)
         if lost is None:
             what = f"Bacula's job {number} waits for a volume that nobody mounts: {state}."
-            raise Found(Finding("restore", what, advice="Bring the volume to the drive.", weight=Weight.ERROR))
+            return Found(Finding("restore", what, advice="Bring the volume to the drive.", weight=Weight.ERROR))
         volume = re.search(r'Volume "([^"]+)"', lost)
         name = volume[1] if volume else "of the backup"
         what, advice = f"The volume {name} is not there.", "Look at the disk that holds Bacula's volumes."
-        raise Found(Finding("repository", what, lost, advice), Finding("missing", what, advice=advice))
-
-    @contextlib.contextmanager
-    def guarded(self, number: int) -> Iterator[None]:
-        """Cancel a job if this block is left by an exception, and also if this process is killed.
-
-        A small process of its own holds one end of a pipe; the kernel closes the other end whatever ends us.
-        """
-        script = 'read -r _; printf "cancel jobid=%s yes\\nquit\\n" "$1" | bconsole -n -c "$2" >/dev/null 2>&1'
-        guard = subprocess.Popen(
-            ["sh", "-c", script, "sh", str(number), str(self.config)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            cwd="/",
-        )
-        assert guard.stdin is not None  # noqa: S101  asked for above
-        try:
-            yield
-        except BaseException:
-            guard.stdin.close()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                guard.wait(ASKING)
-            self._let_go(number)
-            raise
-        finally:
-            kill(guard, signal.SIGKILL)
-            end(guard)
-            if not guard.stdin.closed:
-                guard.stdin.close()
-
-    def _let_go(self, number: int) -> None:
-        """Wait a little until a cancelled job has stopped writing."""
-        ends = time.monotonic() + 30
-        with contextlib.suppress(Found):
-            while (job := self.job(number)) is not None and job.status not in ENDED and time.monotonic() < ends:
-                time.sleep(0.3)
+        return Found(Finding("repository", what, lost, advice), Finding("missing", what, advice=advice))
 
 
-def _unreached(done: Done, text: str, config: Path) -> Finding:
-    said = next((line for line in reversed(f"{text}\n{done.stderr}".splitlines()) if line.strip()), "no answer").strip()
+def _queued(said: str, config: Path) -> int:
+    """Return the number of the job that a director says it queued; raises Found if it queued none."""
+    if "1000 OK" not in said:
+        raise Found(_unreached("", said, config))
+    match = QUEUED.search(said)
+    if match is None:
+        lines = [line.strip() for line in said.splitlines() if line.strip() and line.strip() != "quit"]
+        what = f"The director queued no job: {lines[-1] if lines else 'no answer'}"
+        raise Found(Finding("restore", what[:300], advice="Give that command by hand.", weight=Weight.ERROR))
+    return int(match[1])
+
+
+def _unreached(stderr: str, text: str, config: Path) -> Finding:
+    said = next((line for line in reversed(f"{text}\n{stderr}".splitlines()) if line.strip()), "no answer").strip()
     if not config.is_file() or not os.access(config, os.R_OK):
         what = f"{config} is not there or may not be read, so Bacula cannot be asked."
         return Finding("repository", what, advice="Name the bconsole.conf of this machine.", weight=Weight.ERROR)
-    if re.search("authorization|authentication|password", f"{text}{done.stderr}", re.IGNORECASE):
+    if re.search("authorization|authentication|password", f"{text}{stderr}", re.IGNORECASE):
         what = "The director does not accept this console's name and password."
         return Finding("key", what, said, "Compare both configurations.", Weight.ERROR)
     what = f"The director cannot be reached: {said[:300]}"
