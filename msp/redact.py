@@ -50,6 +50,7 @@ class Redactor:
     """Knows a run's secrets and masks every form of them. Stateless between calls."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self._learned: set[str] = set()
         self._known: set[bytes] = set()
         self._longest = 0
         self._pattern: re.Pattern[bytes] | None = None
@@ -57,7 +58,11 @@ class Redactor:
 
     def learn(self, secrets: Iterable[str]) -> None:
         """Add secrets; a secret of many lines is also masked line by line."""
-        self._known |= forms_of(secrets)
+        new = set(secrets) - self._learned
+        if not new and self._pattern:
+            return
+        self._learned |= new
+        self._known |= forms_of(new)
         forms = sorted(self._known, key=len, reverse=True)
         self._longest = len(forms[0]) if forms else 0
         self._pattern = re.compile(b"|".join(map(re.escape, forms))) if forms else None

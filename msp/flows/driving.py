@@ -146,11 +146,12 @@ def read(
         longest_step=reaching.longest_step(ready),
         force_command=reaching.only_command(ready, dry_run=run.dry_run),
     )
+    once = reaching.Once(keys)
     targets: dict[int, Target] = {}  # by position
     for host, item in rows:
         try:
             targets[host.position] = target_of(
-                session, keys, item, which=values.get(item.id, CURRENT), certificates=certificates
+                session, once, item, which=values.get(item.id, CURRENT), certificates=certificates
             )
         except MspError as error:  # one host's secret that does not open keeps no other host waiting
             kind = "not_started" if error.retry else "refused" if isinstance(error, Refused) else "auth_failed"

@@ -25,6 +25,20 @@ class Opener(Protocol):
     def get(self, session: Session, name: str, *, client_id: int = 0, which: str = CURRENT) -> Secret: ...
 
 
+class Once:
+    """Opens each secret once: the hosts of a shard often share one. Use it within one transaction."""
+
+    def __init__(self, keys: Opener) -> None:
+        self._keys = keys
+        self._opened: dict[tuple[str, int, str], Secret] = {}
+
+    def get(self, session: Session, name: str, *, client_id: int = 0, which: str = CURRENT) -> Secret:
+        key = (name, client_id, which)
+        if key not in self._opened:
+            self._opened[key] = self._keys.get(session, name, client_id=client_id, which=which)
+        return self._opened[key]
+
+
 def target_of(
     session: Session,
     keys: Opener,
