@@ -1,5 +1,6 @@
 """Backup plans and the restore tests made of them. Functions take a session and never commit."""
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,14 +12,18 @@ from sqlalchemy.orm import Session
 from msp import evidence
 from msp.backup import case as cases
 from msp.backup import engines
+from msp.backup import ladder as ladders
 from msp.backup.case import Case
-from msp.backup.models import BackupPlan, RestorePicture, RestoreTest
+from msp.backup.ladder import LadderStep
+from msp.backup.models import BackupPlan, RepositoryLease, RestorePicture, RestoreTest
 from msp.backup.proof import Proof, Tested, proof_state
 from msp.backup.verdict import Result
 from msp.clock import utc_now
 from msp.contracts.models import Client
+from msp.db import inserting
 from msp.errors import Conflict, Misconfigured, NotFound
 
+LEASE = timedelta(hours=7)  # longer than any test may take
 RECENT = 50  # tests that a plan's state is judged by
 
 
@@ -34,6 +39,9 @@ def create(
     by: str,
     asset_id: int | None = None,
     secret_name: str | None = None,
+    ladder: Iterable[LadderStep] = (),
+    limits: Mapping[str, Any] | None = None,
+    every: timedelta | None = None,
 ) -> BackupPlan:
     """Store a plan after reading its case as a test would.
 
@@ -51,6 +59,7 @@ def create(
         raise Misconfigured(f"{cron!r} is not a cron line of five fields.", advice="Use, say, 30 3 * * *.")
     if proof_every <= timedelta():
         raise Misconfigured("A proof must be allowed some age.", advice="Give the period of the contract's clause.")
+    ladders.read_limits(limits or {})
     plan = BackupPlan(
         client_id=client_id,
         asset_id=asset_id,
@@ -63,6 +72,9 @@ def create(
         proof_every=proof_every,
         enabled=True,
         created_at=utc_now(),
+        ladder=ladders.plain(ladder),
+        limits=dict(limits or {}),
+        every=every,
     )
     session.add(plan)
     session.flush()
@@ -85,12 +97,48 @@ def by_id(session: Session, plan_id: int) -> BackupPlan:
     return plan
 
 
-def render(plan: BackupPlan, *, secret: str | None, now: datetime) -> Case:
-    """Return the case that a test of this plan runs; `secret` comes from the vault just before."""
-    document = {**plan.case, "case": plan.case.get("case", plan.name), "engine": plan.engine}
+def render(plan: BackupPlan, *, secret: str | None, now: datetime, rungs: Iterable[int] = ()) -> Case:
+    """Return the case that a test of this plan runs; `secret` comes from the vault just before.
+
+    rungs: those of one step of its ladder; none: all that the case names.
+    """
+    chosen = {"rungs": sorted(set(rungs))} if rungs else {}
+    document = {**plan.case, **chosen, "case": plan.case.get("case", plan.name), "engine": plan.engine}
     if secret is not None:
         document["secret"] = secret
     return cases.parse(document, now=now, where=f"backup plan {plan.name}")
+
+
+def switch(session: Session, plan: BackupPlan, enabled: bool, *, by: str) -> None:
+    """Switch a plan on or off; who did it is evidence, because a plan that is off proves nothing."""
+    if plan.enabled == enabled:
+        return
+    plan.enabled = enabled
+    evidence.record(
+        session,
+        "backup_plan.enabled" if enabled else "backup_plan.disabled",
+        actor=by,
+        subject=("backup_plan", plan.id),
+        client_id=plan.client_id,
+        data={"name": plan.name},
+    )
+
+
+def lease(session: Session, location: str, test_id: int, now: datetime) -> bool:
+    """Take a repository for one test; False while another test reads it. A test begun anew holds its lease still."""
+    key = hashlib.sha256(location.encode("utf-8", "surrogatepass")).hexdigest()
+    row = session.get(RepositoryLease, key, with_for_update=True)
+    if row is None:
+        values = {"location": key, "test_id": test_id, "until": now + LEASE}
+        insert = inserting(session.get_bind().dialect.name)
+        made = insert(RepositoryLease).values(values).on_conflict_do_nothing().returning(RepositoryLease.test_id)
+        return session.scalar(made) is not None
+    if row.test_id != test_id and row.until > now:
+        other = session.get(RestoreTest, row.test_id)
+        if other is not None and other.finished_at is None:
+            return False
+    row.test_id, row.until = test_id, now + LEASE
+    return True
 
 
 def begin_test(session: Session, plan: BackupPlan, now: datetime, *, nominal: str | None = None) -> RestoreTest:

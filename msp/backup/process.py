@@ -53,6 +53,7 @@ class Runner:
 
     deadline: float = 6 * 3600  # seconds for one program
     niceness: int = 5
+    io: str = "best-effort"  # or idle: reads only when nobody else does
     environment: Mapping[str, str] = field(default_factory=dict)
     commands: list[tuple[str, int]] = field(default_factory=list)
 
@@ -68,7 +69,7 @@ class Runner:
             prefix = [] if account is None else ["runuser", "-u", account.pw_name, "--"]
         prefix += ["nice", "-n", str(self.niceness)] if self.niceness else []
         if shutil.which("ionice"):
-            prefix += ["ionice", "-t", "-c", "2", "-n", "7"]
+            prefix += ["ionice", "-t", *(["-c", "3"] if self.io == "idle" else ["-c", "2", "-n", "7"])]
         return [*prefix, *argv]
 
     def start(

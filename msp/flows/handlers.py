@@ -10,8 +10,10 @@ from msp.engine import queues, ticks
 from msp.flows import (
     adrift,
     approving,
+    backup_gaps,
     consoles,
     credential_grants,
+    drills,
     driving,
     escalations,
     proving,
@@ -53,7 +55,7 @@ def drive(payload: dict[str, Any]) -> None:
 def restore_test(payload: dict[str, Any]) -> None:
     """Do one restore test of a plan."""
     asked_at = datetime.fromisoformat(payload["asked_at"]) if "asked_at" in payload else None
-    restores.perform(settings(), int(payload["plan_id"]), payload.get("nominal"), asked_at)
+    restores.perform(settings(), int(payload["plan_id"]), payload.get("nominal"), asked_at, payload.get("rungs", ()))
 
 
 @queues.register(escalations.HANDLER, tries=4, failed=escalations.gave_up)
@@ -128,6 +130,27 @@ def consoles_tick(session: Session, now: datetime) -> int:
 def proofs(session: Session, now: datetime) -> int:
     """Open a ticket for every backup plan whose proof is overdue."""
     return restores.tell_overdue(session, now)
+
+
+@queues.register(drills.HANDLER)
+def backup_drill(payload: dict[str, Any]) -> None:
+    """Plant faults for one backup engine and see whether the tester finds them."""
+    drills.perform(settings(), payload["engine"])
+
+
+@ticks.on_tick("drills", 3600.0)
+def drills_tick(session: Session, now: datetime) -> int:
+    """Have each engine in use drilled once a month."""
+    drills.ask(session, now)
+    return 0
+
+
+@ticks.on_tick("backup gaps", 86400.0)
+def backup_gaps_tick(session: Session, now: datetime) -> int:
+    """Look once a day for machines without a backup plan, and for jobs that stopped writing."""
+    backup_gaps.tell(session, now)
+    backup_gaps.look(session, now)
+    return 0
 
 
 @ticks.on_tick("renewals", 3600.0)

@@ -2,26 +2,31 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from msp import db, events
-from msp.backup import plans, verify
+from msp.backup import ladder, plans, verify
 from msp.backup.models import BackupPlan, RestoreTest
+from msp.backup.process import Runner
 from msp.backup.proof import Proof
+from msp.backup.verdict import PROOF_RUNG
 from msp.clock import utc_now
 from msp.desk import tickets
 from msp.desk.models import Ticket
 from msp.engine import crashpoints, queues, schedules
+from msp.engine.models import Schedule
 from msp.errors import NotFound
 from msp.people.access import Actor, may
 from msp.settings import Settings
 from msp.vault import Vault
 
 HANDLER = "restore.test"
+LOCKED_PAUSE = timedelta(minutes=1)  # before a repository that another test reads is tried again
 PRIORITY = {"fail": "P2", "error": "P3", "overdue": "P3"}
 
 
@@ -46,19 +51,46 @@ def states(session: Session, now: datetime, *, client_ids: Sequence[int] | None 
 
 
 def put_on_schedule(session: Session, plan: BackupPlan, now: datetime) -> None:
-    """Let the plan's cron line drive its tests."""
-    schedules.upsert(
-        session,
-        key=f"restore-{plan.id}",
-        queue=queues.RESTORES,
-        handler=HANDLER,
-        payload={"plan_id": plan.id},
-        cron=plan.cron,
-        time_zone=plan.time_zone,
-        client_id=plan.client_id,
-        enabled=plan.enabled,
-        now=now,
-    )
+    """Let the plan's cron line drive its tests, or each step of its ladder its rungs."""
+    limits, own = ladder.read_limits(plan.limits), f"restore-{plan.id}"
+    steps = ladder.read(plan.ladder)
+    wanted: dict[str, tuple[str, dict[str, Any]]] = {
+        f"{own}-{step.key}": (step.when, {"plan_id": plan.id, "rungs": list(step.rungs)})
+        for step in steps
+        if step.when != ladder.AFTER_BACKUP
+    } or {own: (plan.cron, {"plan_id": plan.id})}
+    known = session.scalars(select(Schedule.key).where((Schedule.key == own) | Schedule.key.startswith(f"{own}-")))
+    for key in set(known) - set(wanted):
+        schedules.remove(session, key)
+    for key, (cron, payload) in wanted.items():
+        schedules.upsert(
+            session,
+            key=key,
+            queue=queues.RESTORES,
+            handler=HANDLER,
+            payload=payload,
+            cron=cron,
+            time_zone=plan.time_zone,
+            jitter=limits.jitter,
+            client_id=plan.client_id,
+            enabled=plan.enabled,
+            now=now,
+        )
+
+
+def after_backup(session: Session, plan: BackupPlan, now: datetime) -> str | None:
+    """Queue the rungs that the plan climbs after each backup, and return the job's id; None if it has none.
+
+    The job that wrote the backup calls this (msp backup trigger). Twice in a minute is once.
+    """
+    rungs = [n for step in ladder.read(plan.ladder) if step.when == ladder.AFTER_BACKUP for n in step.rungs]
+    if not plan.enabled or not rungs:
+        return None
+    minute = now.replace(second=0, microsecond=0)
+    job_id = f"restore:{plan.id}:after:{minute:%Y%m%dT%H%M}"
+    payload = {"plan_id": plan.id, "asked_at": minute.isoformat(), "rungs": sorted(set(rungs))}
+    queues.enqueue(session, queues.RESTORES, HANDLER, payload, job_id=job_id, client_id=plan.client_id)
+    return job_id
 
 
 def request_test(session: Session, plan_id: int, *, actor: Actor, now: datetime | None = None) -> str:
@@ -73,10 +105,18 @@ def request_test(session: Session, plan_id: int, *, actor: Actor, now: datetime 
     return job_id
 
 
-def perform(settings: Settings, plan_id: int, nominal: str | None, asked_at: datetime | None = None) -> None:
+def perform(
+    settings: Settings,
+    plan_id: int,
+    nominal: str | None,
+    asked_at: datetime | None = None,
+    rungs: Sequence[int] = (),
+) -> None:
     """Do one restore test: note it, restore with no transaction open, record verdict, evidence and ticket at once.
 
     nominal: the schedule's instant; asked_at: of a test by hand. Entered again after a crash it is done anew.
+    rungs: of one step of the ladder. A test outside the plan's window, or of a repository that another test reads,
+    is put off: it is queued again under the same name of its own.
     """
     with db.begin() as session:
         plan = plans.by_id(session, plan_id)
@@ -84,18 +124,51 @@ def perform(settings: Settings, plan_id: int, nominal: str | None, asked_at: dat
         secret = None
         if plan.secret_name:
             secret = vault.get(session, plan.secret_name, client_id=plan.client_id).value
-        case = plans.render(plan, secret=secret, now=utc_now())
-        test_id = _begin(session, plan, nominal, asked_at)
+        now = utc_now()
+        case, limits = plans.render(plan, secret=secret, now=now, rungs=rungs), ladder.read_limits(plan.limits)
+        opens = ladder.opens_at(limits, ZoneInfo(plan.time_zone), now) if nominal else now
+        if opens > now:
+            _put_off(session, plan, nominal, asked_at, rungs, opens)
+            return
+        test_id = _begin(session, plan, _named(nominal, rungs), asked_at)
+        if test_id is not None and not plans.lease(session, case.location, test_id, now):
+            session.rollback()
+            _put_off(session, plans.by_id(session, plan_id), nominal, asked_at, rungs, now + LOCKED_PAUSE)
+            return
     if test_id is None:
         return
     crashpoints.at("restore.begun")
     base = settings.scratch_path.resolve()
     base.mkdir(parents=True, exist_ok=True, mode=0o700)
-    result = verify.verify(case, base=base)
+    result = verify.verify(case, base=base, runner=Runner(niceness=limits.nice, io=limits.io))
     crashpoints.at("restore.verified")
     with db.begin() as session:
         record(session, test_id, result, now=utc_now())
     crashpoints.at("restore.recorded")
+
+
+def _named(nominal: str | None, rungs: Sequence[int]) -> str | None:
+    """Return what names a scheduled test: its instant, and its rungs where several steps may share an instant."""
+    return f"{nominal}#{'-'.join(map(str, rungs))}" if nominal and rungs else nominal
+
+
+def _put_off(
+    session: Session,
+    plan: BackupPlan,
+    nominal: str | None,
+    asked_at: datetime | None,
+    rungs: Sequence[int],
+    until: datetime,
+) -> None:
+    payload: dict[str, Any] = {"plan_id": plan.id}
+    payload |= {"nominal": nominal} if nominal else {}
+    payload |= {"asked_at": asked_at.isoformat()} if asked_at else {}
+    payload |= {"rungs": list(rungs)} if rungs else {}
+    name = f"{_named(nominal, rungs) or (asked_at and asked_at.isoformat()) or 'now'}".replace("~", "-")
+    job_id = f"restore:{plan.id}:{name}:{until:%Y%m%dT%H%M%S}"
+    queues.enqueue(
+        session, queues.RESTORES, HANDLER, payload, job_id=job_id, client_id=plan.client_id, not_before=until
+    )
 
 
 def _begin(session: Session, plan: BackupPlan, nominal: str | None, asked_at: datetime | None) -> int | None:
@@ -114,7 +187,7 @@ def record(session: Session, test_id: int, result: Any, *, now: datetime) -> Res
     plans.record_test(session, plan, result, now=now, test=test)
     if result.verdict in ("fail", "error"):
         test.ticket_id = _tell(session, plan, result.verdict, _finding(result), now).id
-    elif ticket := _standing(session, plan):
+    elif result.highest_rung >= PROOF_RUNG and (ticket := _standing(session, plan)):
         said = f"Restore test {test.id}: {result.verdict}. The backup is proven again."
         tickets.append(
             session, ticket, "proof", by="worker", public=True, text=said, data={"restore_test": test.id}, now=now
