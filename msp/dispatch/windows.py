@@ -43,19 +43,29 @@ def offers(
     able = [one for one in visits.technicians(session) if not visits.lacking(one, order.skills)]
     depot = {sku: visits.free_stock(session, sku, None) for sku in order.parts}
     free = availability.gaps(session, able, now, now + HORIZON, without=order.id)
+    dear = {one.id: _parts_cost(session, order, one, depot) for one in able}
+    spans = [(max(gap.begins_at, now), one, gap) for one in able if dear[one.id] is not None for gap in free[one.id]]
     best: dict[datetime, Window] = {}
-    for technician in able:
-        extra = _parts_cost(session, order, technician, depot)
-        if extra is None:
-            continue
-        for gap in free[technician.id]:
-            for found in _in_gap(order, technician, gap, place, now, roads, zone, extra):
-                if only_in_time and not found.keeps_due:
-                    continue
-                known = best.get(found.begins)
-                if known is None or found.cost < known.cost:
-                    best[found.begins] = found
-    return sorted(best.values(), key=lambda one: (not one.keeps_due, one.cost, one.begins))[:count]
+    ceiling: float | None = None  # the dearest of those that would be returned now
+    for since, technician, gap in sorted(spans, key=lambda span: span[0]):
+        if ceiling is not None and DAY_COST * ((since - now) / timedelta(days=1)) > ceiling:
+            break  # the wait alone costs more from here on
+        changed = False
+        for found in _in_gap(order, technician, gap, place, now, roads, zone, dear[technician.id] or 0.0):
+            if only_in_time and not found.keeps_due:
+                continue
+            known = best.get(found.begins)
+            if known is None or found.cost < known.cost:
+                best[found.begins], changed = found, True
+        if changed:
+            chosen = _cheapest(best, count)
+            full = len(chosen) == count and all(one.keeps_due for one in chosen)
+            ceiling = chosen[-1].cost if full else None
+    return _cheapest(best, count)
+
+
+def _cheapest(found: dict[datetime, Window], count: int) -> list[Window]:
+    return sorted(found.values(), key=lambda one: (not one.keeps_due, one.cost, one.begins))[:count]
 
 
 def _parts_cost(session: Session, order: WorkOrder, technician: Technician, depot: dict[str, int]) -> float | None:

@@ -66,7 +66,7 @@ class Room:
 
     def board(self, page: Any) -> None:
         page.goto(f"{self.base}/dispatch/?day={self.day:%Y-%m-%d}")
-        page.wait_for_selector(".lane[data-technician]")
+        page.wait_for_selector(".lane[data-technician]", state="attached")
 
     def point(self, page: Any, technician: int, hour: float) -> tuple[float, float]:
         """Return where on the screen an hour of a technician's day is."""
