@@ -164,3 +164,240 @@ def list_plans(client_key: str | None, as_json: bool) -> None:
         return
     columns = ("id", "client", "name", "engine", "proof", "words", "last_verdict")
     console.print_table(columns, [[row[column] for column in columns] for row in rows])
+
+
+@plan.command(
+    "add",
+    epilog='Example: msp backup plan add case.json --client alfa --asset srv01 --proof-every 7 --step "3=20 5 * * *"',
+)
+@click.argument("case", type=click.Path(path_type=Path))
+@click.option("--client", "client_key", required=True, help="Key of the client.")
+@click.option("--asset", help="Name of the configuration item that it backs up.")
+@click.option("--name", help="Name of the plan; without it that of the case.")
+@click.option("--cron", default="30 3 * * *", show_default=True, help="When everything is tested, without a ladder.")
+@click.option("--zone", default="UTC", show_default=True, help="Time zone of every time of the plan.")
+@click.option("--proof-every", type=click.FloatRange(min=0, min_open=True), required=True, help="Days a proof may age.")
+@click.option("--step", "steps", multiple=True, help='Rungs and their time: "4,5=30 3 * * 6", "1,2=after backup".')
+@click.option("--usual", is_flag=True, help="The usual ladder: 1-2 after each backup, 3 daily, 4-5 weekly, 6 monthly.")
+@click.option("--secret-name", help="Name of the password in the vault.")
+@click.option("--window", help="Hours in which scheduled tests begin, like 22:00-06:00.")
+@click.option("--nice", type=click.IntRange(0, 19), default=5, show_default=True, help="Yields to other programs.")
+@click.option("--io-idle", is_flag=True, help="Read only when nobody else does.")
+@click.option("--jitter", type=click.IntRange(0, 86400), default=0, help="Seconds by which tests are spread.")
+@click.option(
+    "--job-every", type=click.FloatRange(min=0, min_open=True), help="Hours between backups; watches the job."
+)
+def add_plan(
+    case: Path,
+    client_key: str,
+    asset: str | None,
+    name: str | None,
+    cron: str,
+    zone: str,
+    proof_every: float,
+    steps: tuple[str, ...],
+    usual: bool,
+    secret_name: str | None,
+    window: str | None,
+    nice: int,
+    io_idle: bool,
+    jitter: int,
+    job_every: float | None,
+) -> None:
+    """Store the restore test that CASE describes as a plan of a client, and put it on its schedule."""
+    import json
+    from datetime import timedelta
+
+    from sqlalchemy import select
+
+    from msp import db
+    from msp.assets.models import ConfigurationItem
+    from msp.backup import case as cases
+    from msp.backup import ladder, plans
+    from msp.clock import utc_now
+    from msp.contracts import agreements
+    from msp.errors import NotFound
+    from msp.flows import restores
+
+    now = utc_now()
+    loaded = cases.load(case, now=now)
+    document = json.loads(case.read_bytes())
+    chosen = tuple(ladder.typed(step) for step in steps)
+    limits: dict[str, Any] = {"nice": nice, "io": "idle" if io_idle else "best-effort", "jitter_s": jitter}
+    limits |= {"window": window} if window else {}
+    console.use_database()
+    with db.begin() as session:
+        client = agreements.client_by_key(session, client_key)
+        item = None
+        if asset:
+            query = select(ConfigurationItem).where(ConfigurationItem.client_id == client.id)
+            item = session.scalar(query.where(ConfigurationItem.name == asset))
+            if item is None:
+                raise NotFound(f"{client_key} has no configuration item {asset!r}.", advice="See msp asset list.")
+        if usual and not chosen:
+            critical = item is not None and item.criticality == 1
+            chosen = ladder.defaults(critical=critical, boots=loaded.expect.boot is not None)
+        made = plans.create(
+            session, client_id=client.id, name=name or loaded.name, case=document, cron=cron, time_zone=zone,
+            proof_every=timedelta(days=proof_every), by="cli", asset_id=item.id if item else None,
+            secret_name=secret_name, ladder=chosen, limits=limits,
+            every=timedelta(hours=job_every) if job_every else None,
+        )  # fmt: skip
+        restores.put_on_schedule(session, made, now)
+        number = made.id
+    click.echo(number)
+
+
+@plan.command("show", epilog="Example: msp backup plan show 7 --json")
+@click.argument("number", type=int)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def show_plan(number: int, as_json: bool) -> None:
+    """Show a plan: its case, ladder, limits and state."""
+    from msp import db
+    from msp.backup import plans
+    from msp.clock import utc_now
+
+    console.use_database()
+    with db.read() as session:
+        found = plans.by_id(session, number)
+        state = plans.proof(session, found, utc_now())
+        row: dict[str, Any] = {
+            "id": found.id, "name": found.name, "engine": found.engine, "enabled": found.enabled, "proof": state.state,
+            "words": state.words, "proof_every_s": int(found.proof_every.total_seconds()), "cron": found.cron,
+            "time_zone": found.time_zone, "ladder": found.ladder, "limits": found.limits, "case": found.case,
+            "job_every_s": int(found.every.total_seconds()) if found.every else None,
+        }  # fmt: skip
+    if as_json:
+        console.print_json(row)
+    else:
+        console.print_table(("field", "value"), [[key, str(value)] for key, value in row.items()])
+
+
+def _switch(number: int, enabled: bool) -> None:
+    from msp import db
+    from msp.backup import plans
+    from msp.clock import utc_now
+    from msp.flows import restores
+
+    console.use_database()
+    with db.begin() as session:
+        found = plans.by_id(session, number)
+        plans.switch(session, found, enabled, by="cli")
+        restores.put_on_schedule(session, found, utc_now())
+
+
+@plan.command("enable", epilog="Example: msp backup plan enable 7")
+@click.argument("number", type=int)
+def enable_plan(number: int) -> None:
+    """Switch a plan on again."""
+    _switch(number, True)
+
+
+@plan.command("disable", epilog="Example: msp backup plan disable 7")
+@click.argument("number", type=int)
+def disable_plan(number: int) -> None:
+    """Switch a plan off: it is not tested and no longer counts."""
+    _switch(number, False)
+
+
+@plan.command("propose", epilog="Example: msp backup plan propose srv01.json --json")
+@click.argument("case", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="The case with what is proposed, ready for plan add.")
+def propose_plan(case: Path, as_json: bool) -> None:
+    """Restore what CASE names once, look around, and propose what to assert: counts, databases, rows."""
+    import json
+
+    from msp.backup import case as cases
+    from msp.backup import proposals
+    from msp.clock import utc_now
+
+    loaded = cases.load(case, now=utc_now())
+    with _tidy():
+        found = proposals.propose(loaded, base=_scratch())
+    if as_json:
+        document = json.loads(case.read_bytes())
+        console.print_json(document | {"expect": {**found.expect, **document.get("expect", {})}})
+        return
+    for words in found.words:
+        click.echo(words)
+
+
+@backup.command(epilog="Example: msp backup trigger 7")
+@click.argument("number", type=int)
+def trigger(number: int) -> None:
+    """Say that the job of plan NUMBER has written: its after-backup rungs are queued. Twice in a minute is once."""
+    from msp import db
+    from msp.backup import plans
+    from msp.clock import utc_now
+    from msp.flows import restores
+
+    console.use_database()
+    with db.begin() as session:
+        job = restores.after_backup(session, plans.by_id(session, number), utc_now())
+    click.echo(job or "This plan climbs no rung after a backup.")
+
+
+@backup.command(epilog="Example: msp backup drill --engine restic")
+@click.option("--engine", "engine_names", multiple=True, help="One engine; without it each that is installed here.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON line a fault.")
+@click.pass_context
+def drill(ctx: click.Context, engine_names: tuple[str, ...], as_json: bool) -> None:
+    """Plant faults into backups made for it and see whether the tester finds them. Exit 1 if one got by.
+
+    Where there is an installation the drill is recorded there, as evidence.
+    """
+    import shutil
+
+    from msp import db
+    from msp.backup import drill as drills
+    from msp.backup.scratch import default_base
+    from msp.clock import utc_now
+    from msp.flows import drills as recorded
+
+    chosen = engine_names or [one for one in drills.ENGINES if one in ("tar", "tree") or shutil.which(one)]
+    kept = console.settings().key_path.exists()
+    outcomes = []
+    with _tidy():
+        for engine in chosen:
+            made = drills.drill(engine, _scratch() or default_base(), utc_now())
+            outcomes += made
+            if kept:
+                console.use_database()
+                with db.begin() as session:
+                    recorded.record(session, made, utc_now(), by="cli")
+    if as_json:
+        for one in outcomes:
+            console.print_json(
+                {"engine": one.engine, "fault": one.fault, "caught": one.caught, "verdict": one.verdict,
+                 "reasons": list(one.reasons), "words": one.words, "seconds": round(one.seconds, 3)}
+            )  # fmt: skip
+    else:
+        columns = ("engine", "fault", "caught", "verdict", "words")
+        console.print_table(columns, [[one.engine, one.fault, "yes" if one.caught else "NO", one.verdict, one.words]
+                                      for one in outcomes])  # fmt: skip
+    ctx.exit(0 if all(one.caught for one in outcomes) else 1)
+
+
+@backup.command(epilog="Example: msp backup gaps --json")
+@click.option("--json", "as_json", is_flag=True, help="One JSON line a gap.")
+def gaps(as_json: bool) -> None:
+    """List the machines under contract that have no backup plan, or none that is proven."""
+    from msp import db
+    from msp.clock import utc_now
+    from msp.contracts.models import Client
+    from msp.flows import backup_gaps
+
+    console.use_database()
+    with db.read() as session:
+        rows = [
+            {"client": session.get_one(Client, gap.item.client_id).key, "machine": gap.item.name, "lacks": gap.why,
+             "plan": gap.plan.id if gap.plan else None}
+            for gap in backup_gaps.gaps(session, utc_now())
+        ]  # fmt: skip
+    if as_json:
+        for row in rows:
+            console.print_json(row)
+        return
+    console.print_table(
+        ("client", "machine", "lacks", "plan"), [[str(value) for value in row.values()] for row in rows]
+    )
