@@ -15,10 +15,9 @@ from msp_web.unit import read_only
 #: Every room of pages; `views/<room>.py` holds its blueprint as `bp`, `templates/<room>/` its pages.
 ROOMS = (
     "auth", "desk", "runs", "run_log", "run_bulk", "run_pictures", "consoles", "dispatch", "moves", "slots", "field",
-    "calendars", "parts", "backups",
-    "proof_packs", "assets", "devices", "contracts", "contract_edit", "contract_clocks", "roster", "billing",
-    "calculator", "reports", "portal", "portal_tickets", "portal_visits", "portal_contract", "portal_acts",
-    "credentials", "portal_credentials", "api", "admin", "evidence", "live", "health",
+    "calendars", "parts", "backups", "proof_packs", "assets", "devices", "contracts", "contract_edit",
+    "contract_clocks", "roster", "billing", "calculator", "reports", "portal", "portal_tickets", "portal_visits",
+    "portal_contract", "portal_acts", "credentials", "portal_credentials", "api", "admin", "evidence", "live", "health",
 )  # fmt: skip
 
 

@@ -5,6 +5,7 @@
 const LINE = 18; // pixels, as .long-log li
 const TALLEST = 12_000_000; // pixels that every browser can scroll through
 const BLOCK = 250; // lines fetched at once
+const SILENT = 5000; // milliseconds without an answer until the page says that the connection is lost
 const KEPT = 120; // blocks that stay in memory
 
 class LongLog {
@@ -196,16 +197,22 @@ class LongLog {
     const url = new URL(this.box.dataset.live, location.href);
     url.searchParams.set("from", this.size);
     const source = new EventSource(url);
-    source.addEventListener("message", ({ data }) => {
+    const reached = () => {
+      clearTimeout(this.silence);
+      this.silence = undefined;
       this.box.classList.remove("lost");
+    };
+    source.addEventListener("open", reached);
+    source.addEventListener("message", ({ data }) => {
+      reached();
       this.learn(JSON.parse(data));
       if (this.follow.checked) this.go(this.total); else this.draw();
       if (this.ended) source.close();
     });
     source.addEventListener("error", () => {
-      if (source.readyState !== EventSource.CLOSED || this.ended) return;
-      this.box.classList.add("lost");
-      setTimeout(() => this.subscribe(), 3000);
+      if (this.ended) { source.close(); return; } // each answer ends: only an answer that stays away is a loss
+      this.silence ??= setTimeout(() => this.box.classList.add("lost"), SILENT);
+      if (source.readyState === EventSource.CLOSED) setTimeout(() => this.subscribe(), 2000);
     });
   }
 }

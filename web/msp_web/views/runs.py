@@ -132,14 +132,18 @@ def form_of(name: str, error: MspError | None = None) -> str:
         return render_template("runs/prepare.html", **context, book=book, hosts=hosts, error=error, typed=request.form)
 
 
+def typed_parameters(book: playbooks.Shelved) -> dict[str, str]:
+    """Return the parameters of a playbook as typed into its form; an unticked box says false."""
+    form, known = request.form, book.playbook.parameters if book.playbook else {}
+    given = {key: form[f"p-{key}"] for key in known if form.get(f"p-{key}", "") != ""}
+    return given | {key: "false" for key, one in known.items() if one.type == "bool" and f"p-{key}" not in form}
+
+
 @bp.post("/new/<name>")
 @requires("run.request")
 def request_run(name: str) -> ResponseReturnValue:
     """Ask for a run. The worker does it; a page never waits for a machine."""
     book, form = playbooks.on_shelf(name), request.form
-    known = book.playbook.parameters if book.playbook else {}
-    given = {key: form[f"p-{key}"] for key in known if form.get(f"p-{key}", "") != ""}
-    given |= {key: "false" for key, one in known.items() if one.type == "bool" and f"p-{key}" not in form}
     assets = [number for text in form.getlist("asset")[:5000] if (number := number_of(text))]
     try:
         with unit_of_work() as session:
@@ -150,7 +154,7 @@ def request_run(name: str) -> ResponseReturnValue:
                 playbook=name,
                 asset_ids=assets,
                 actor=actor(),
-                parameters=given,
+                parameters=typed_parameters(book),
                 ticket_id=ticket_id,
                 dry_run=form.get("dry_run") == "1",
                 own=own(),
