@@ -132,8 +132,8 @@ def perform(
             return
         test_id = _begin(session, plan, _named(nominal, rungs), asked_at)
         if test_id is not None and not plans.lease(session, case.location, test_id, now):
-            session.rollback()
-            _put_off(session, plans.by_id(session, plan_id), nominal, asked_at, rungs, now + LOCKED_PAUSE)
+            session.delete(session.get_one(RestoreTest, test_id))  # not begun after all
+            _put_off(session, plan, nominal, asked_at, rungs, now + LOCKED_PAUSE)
             return
     if test_id is None:
         return

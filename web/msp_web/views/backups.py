@@ -13,8 +13,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from msp.assets.models import ConfigurationItem
-from msp.backup import plans
-from msp.backup.models import BackupPlan, RestoreTest
+from msp.backup import ladder, plans
+from msp.backup.models import BackupPlan, BackupWatch, RestoreTest
 from msp.backup.proof import Proof
 from msp.backup.verdict import PROOF_RUNG, RUNGS
 from msp.clock import utc_now
@@ -22,7 +22,7 @@ from msp.contracts import agreements
 from msp.contracts.models import Client
 from msp.desk.models import Ticket
 from msp.errors import NotFound
-from msp.flows import restores
+from msp.flows import backup_gaps, drills, restores
 from msp_web import language
 from msp_web.access import actor, requires, scoped, visible
 from msp_web.sparkline import Spark, spark
@@ -126,6 +126,8 @@ def board() -> str:
             "backups/board.html",
             month=f"{utc_now().astimezone(language.zone()):%Y-%m}",
             lines=narrowed(every),
+            drills=[(engine, drills.state(rows, utc_now()), rows) for engine, rows in drills.last(session).items()],
+            gaps=backup_gaps.gaps(session, utc_now(), client_ids=granted()),
             figures={state: sum(one.proof.state == state for one in every) for state in ORDER},
             slow=sum(bool(one.measured and one.promised and one.measured > one.promised) for one in every),
             clients=clients_of(session),
@@ -179,6 +181,9 @@ def show(plan_id: int) -> str:
             ticket=session.scalar(visible(ticket.where(Ticket.is_open), Ticket)),
             rungs=RUNGS,
             proof_rung=PROOF_RUNG,
+            steps=ladder.read(plan.ladder),
+            limits=ladder.read_limits(plan.limits),
+            watched=session.get(BackupWatch, plan.id),
             expected=dict(plan.case.get("expect") or {}),
             listens_from=newest(session),
         )
