@@ -340,7 +340,7 @@ def appointment_of(session: Session, work_order_id: int) -> Appointment | None:
     return session.scalar(_standing(work_order_id).with_for_update())
 
 
-def _standing(work_order_id: int) -> Select[tuple[Appointment]]:
+def _standing(work_order_id: int) -> Select[Appointment]:
     return (
         select(Appointment)
         .where(Appointment.work_order_id == work_order_id, Appointment.state.not_in(("cancelled", "done")))
