@@ -15,7 +15,7 @@ from msp.backup.assertions.postgres import Cluster
 from msp.backup.process import Runner
 from msp.backup.scratch import default_base, scratch
 
-pytestmark = needed
+pytestmark = [*needed, pytest.mark.slow]  # a cluster is backed up five times, and started for each test
 
 
 @pytest.fixture
