@@ -51,6 +51,7 @@ def shown(page: Any, number: int) -> None:  # noqa: F811
     page.wait_for_selector(f".log-rows li:has-text('{number:07d} <b>copies</b> \\\\x1b[31m')")
 
 
+@pytest.mark.slow
 def test_a_million_lines_scroll_search_and_grow(page: Any, log: tuple[str, Path]) -> None:  # noqa: F811
     address, file = log
     page.goto(address)
@@ -80,6 +81,7 @@ def test_a_million_lines_scroll_search_and_grow(page: Any, log: tuple[str, Path]
     assert page.complaints == []
 
 
+@pytest.mark.slow
 def test_a_log_goes_on_after_the_server_was_away(page: Any, log: tuple[str, Path]) -> None:  # noqa: F811
     address, file = log
     page.goto(address)
