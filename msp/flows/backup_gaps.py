@@ -84,8 +84,8 @@ def tell(session: Session, now: datetime) -> int:
             _open(session, gap.item, f"No backup of {gap.item.name} is watched", "backup_missing", f"gap:{asset_id}",
                   "Its contract promises a restore, and no backup plan names it. Add a plan, or say why none is due.",
                   now)  # fmt: skip
-    for asset_id, ticket in standing.items():
-        if asset_id not in missing:
+    for told_of, ticket in standing.items():
+        if told_of not in missing:
             tickets.move(session, ticket.id, "resolved", by="worker", text="A backup plan names it now.", now=now)
     return len(set(missing) - set(standing))
 
