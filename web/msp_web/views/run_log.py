@@ -87,11 +87,13 @@ def find(run_id: int) -> ResponseReturnValue:
     """Return the next line with some words, before or after a line. `stopped`: where to go on when time ran out."""
     given = request.args
     words = given.get("q", "")
-    if not words or len(words) > LONGEST:
-        raise Misconfigured(f"A search has 1 to {LONGEST} characters.", advice="Type some words of the line.")
     back, line, begin = given.get("back") == "1", number_of(given.get("line")) or 0, number_of(given.get("from"))
     with read_only() as session:
         found = opened(session, run_id)
+        if len(words) > LONGEST:
+            raise Misconfigured(f"A search has up to {LONGEST} characters.", advice="Type fewer words of the line.")
+        if not words:
+            return counted(found) | {"line": None, "offset": None, "stopped": None}
         if begin is None:
             begin = found.lines.start_of(found.text, line)
         hit = found.lines.find(found.text, words, begin, back=back)
