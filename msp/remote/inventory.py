@@ -2,8 +2,9 @@
 
 Our lines: `name address port user key=/path hostkey=/path|"ssh-ed25519 AAAA..."`; `#` begins a comment. Further words:
 transport=, platform=, kind=, password=REFERENCE, become_password=REFERENCE, via=BASTION, run=no (it is only a
-bastion), credential=ca (certificates of our own), plain=REASON (VNC may go there unencrypted); for WinRM auth=, scheme=, ca=, host=, and the fingerprint of its
-certificate as hostkey=sha256:HEX. A path is taken from the folder of the list.
+bastion), credential=ca (certificates of our own), plain=REASON (VNC may go there unencrypted); for WinRM auth=,
+scheme=, ca=, host=, and the fingerprint of its certificate as hostkey=sha256:HEX. A path is taken from the folder of
+the list.
 """
 
 import configparser
