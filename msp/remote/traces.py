@@ -18,10 +18,10 @@ FOLDER = ".msp/steps"  # in the home of the account that the command runs as
 _SHELLS = re.compile(r"#!(?:/usr)?/bin/(?:env )?(?:sh|bash|dash|ash|ksh)\s*")
 _TOLD = re.compile(rb"msp: ended (\d+)$", re.MULTILINE)
 
-# No process is started for it. Files of former steps go once there are many of them.
+# No process is started for it, but by one step in a hundred, which takes away what is older than a fortnight.
 _BEGIN = """export MSP_STEP=%s_; msp_t="$HOME/.msp/steps"; \
-[ -d "$msp_t" ] || (umask 077; mkdir -p "$msp_t") 2>/dev/null; set -- "$msp_t"/*; \
-[ $# -lt 300 ] || find "$msp_t" -type f -mtime +14 -exec rm -f {} + 2>/dev/null; set --; \
+[ -d "$msp_t" ] || (umask 077; mkdir -p "$msp_t") 2>/dev/null; \
+case $$ in *00) find "$msp_t" -type f -mtime +14 -exec rm -f {} + 2>/dev/null;; esac; \
 msp_t="$msp_t/$MSP_STEP"; { echo $$ >"$msp_t"; } 2>/dev/null; trap : PIPE; \
 trap '{ echo "$$ $?" >"$msp_t"; } 2>/dev/null' EXIT; """
 
