@@ -78,6 +78,31 @@ def database(database_url: str) -> Database:
     return use(database_url)
 
 
+FAMILY = 12  # long tests that one module has; of more, an even spread is run unless MSP_TEST_MANY=1
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep a spread of every large family of long tests, so that a whole run ends within half an hour on two cores.
+
+    The spread is the same every time. A module that is named on the command line is run whole.
+    """
+    named = any("::" in word or word.endswith(".py") for word in config.args)
+    if os.environ.get("MSP_TEST_MANY") or named:
+        return
+    families: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("slow"):
+            families.setdefault(item.path, []).append(item)
+    left_out = set()
+    for family in families.values():
+        ordered = sorted(family, key=lambda item: item.nodeid)
+        kept = {ordered[len(ordered) * at // FAMILY].nodeid for at in range(FAMILY)}
+        left_out |= {item.nodeid for item in ordered if len(ordered) > FAMILY and item.nodeid not in kept}
+    if left_out:
+        config.hook.pytest_deselected(items=[item for item in items if item.nodeid in left_out])
+        items[:] = [item for item in items if item.nodeid not in left_out]
+
+
 #: Words in the reason of a skip that mean a program was not there. Where all of them are promised, that is a failure.
 NOT_THERE = ("not installed", "missing", "names no server", "needs root and useradd")
 _not_there: list[str] = []

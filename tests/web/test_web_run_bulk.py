@@ -32,13 +32,13 @@ def browser(log_in: LogIn) -> Browser:
 def switch(ids: Ids) -> Iterator[int]:
     """An item of the first client for which no playbook of Linux is meant."""
     query = select(ConfigurationItem).where(ConfigurationItem.client_id == ids["alfa"]["client_id"])
-    query = query.where(ConfigurationItem.kind == "network")
+    query = query.where(ConfigurationItem.kind == "network").order_by(ConfigurationItem.id).limit(1)  # others add some
     with db.begin() as session:
         item = session.scalars(query).one()
         before, item.platform = item.platform, "ios"
     yield item.id
     with db.begin() as session:
-        session.scalars(query).one().platform = before
+        session.get_one(ConfigurationItem, item.id).platform = before
 
 
 def servers(client: int | None = None) -> list[int]:
