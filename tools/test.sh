@@ -53,10 +53,10 @@ else
 	echo "NO POSTGRESQL HERE: the suite runs on SQLite alone." >&2
 fi
 suite 2 -m "not slow" --cov --cov-append --cov-report=
+section "Long tests: oracles, kills, whole commands"
+suite 3 -m slow --cov --cov-append --cov-report= # they wait for servers, leases and deadlines half of the time
 coverage combine -q --append 2>/dev/null || true
 coverage report --skip-covered --fail-under=85 | tail -40
-section "Long tests: oracles, kills, whole commands"
-suite 3 -m slow # they wait for servers, leases and deadlines half of the time
 
 section "Migrations leave nothing to do"
 for url in "sqlite:///$(mktemp -d)/msp.db" ${MSP_TEST_POSTGRES:+"$MSP_TEST_POSTGRES"}; do
