@@ -54,7 +54,9 @@ else
 fi
 suite 2 -m "not slow" --cov --cov-append --cov-report=
 section "Long tests: oracles, kills, whole commands"
-suite 3 -m slow --cov --cov-append --cov-report= # they wait for servers, leases and deadlines half of the time
+# They wait for servers, leases and deadlines half of the time. Oracles count for minutes, three times that if traced.
+suite 3 -m slow tests/remote tests/backup tests/web tests/playbooks tests/flows --cov --cov-append --cov-report=
+suite 2 -m slow --ignore=tests/remote --ignore=tests/backup --ignore=tests/web --ignore=tests/playbooks --ignore=tests/flows
 coverage combine -q --append 2>/dev/null || true
 coverage report --skip-covered --fail-under=85 | tail -40
 
