@@ -104,8 +104,11 @@ async def test_letters_of_other_keyboards_arrive_at_tigervnc_if_they_are_asked_f
 
 @pytest.mark.server
 @pytest.mark.slow
-async def test_secrets_arrive_verbatim_and_stand_nowhere_else(server: vnc.Screen) -> None:
+async def test_secrets_arrive_verbatim_and_stand_nowhere_else(
+    server: vnc.Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
     secret = "pa$$ 'w0rd' \"e\" \\x"
+    monkeypatch.setenv("TILL_PASSWORD", vnc.PASSWORD)  # as `password=env:TILL_PASSWORD` of a list of hosts has it
     server.terminal(READ.format("secret"))
     vnc.wait_for(server.folder / "secret.on")
     async with VncTransport().open(target_of(server), timeout=MINUTE) as screen:

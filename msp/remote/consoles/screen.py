@@ -13,7 +13,7 @@ from msp.remote.consoles.rules import End
 from msp.remote.consoles.terminal import CLOSED, GONE
 from msp.remote.consoles.wire import Wire
 from msp.remote.outcome import Outcome
-from msp.remote.screen.reach import reach
+from msp.remote.reach import reach
 from msp.remote.ssh import SshTransport
 from msp.remote.target import Target
 from msp.remote.transport import CannotOpen, NotAdmitted
@@ -47,7 +47,7 @@ async def connect(target: Target, ssh: SshTransport) -> AsyncIterator[Server]:
     """
     deadline = asyncio.get_running_loop().time() + CONNECT
     async with AsyncExitStack() as stack:
-        sock = await reach(target, ssh, stack, deadline)
+        sock = await reach(target, ssh, stack, deadline, service="VNC", bare=bool(target.plain))
         reader, writer = await asyncio.open_connection(sock=sock, limit=CHUNK)
         stack.callback(writer.transport.abort)
         try:

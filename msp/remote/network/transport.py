@@ -18,7 +18,7 @@ from msp.remote.network.process import Gone, Process
 from msp.remote.network.work import NetworkWork
 from msp.remote.outcome import Outcome
 from msp.remote.output import NOTHING, Collector, shown
-from msp.remote.screen.reach import reach
+from msp.remote.reach import reach
 from msp.remote.ssh import SshTransport
 from msp.remote.target import Target
 from msp.remote.transport import CannotOpen, Configuration, NotAdmitted, Output, Work
@@ -54,7 +54,7 @@ class NetworkTransport:
     async def socket_to(self, target: Target, stack: AsyncExitStack, deadline: float) -> Any:
         """Return a connected socket, or the fields of the Outcome that says why there is none."""
         try:
-            return await reach(replace(target, plain="SSH encrypts by itself"), self._ssh, stack, deadline)
+            return await reach(target, self._ssh, stack, deadline, service="SSH", bare=True)
         except (CannotOpen, NotAdmitted) as error:
             said = error.outcome
             return {"kind": said.kind, "reason": said.reason, "detail": said.detail}

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from msp.errors import Misconfigured
 from msp.remote.outcome import Outcome
-from msp.remote.screen.reach import reach
+from msp.remote.reach import reach
 from msp.remote.screen.work import ScreenWork
 from msp.remote.ssh import SshTransport
 from msp.remote.target import Target
@@ -32,6 +32,11 @@ MOST: Final = 32  # connections at once: each is a process of some 80 MB
 MARGIN: Final = 1.5  # seconds before the deadline in which the child tells what it did not see
 LONGEST_LINE: Final = 64 * 1024 * 1024  # bytes of one event: at most 40 pictures of 400 KB
 ROOT: Final = str(Path(__file__).resolve().parents[3])  # where this package was imported from
+# All that a child is told of our environment: it reads what a foreign server sends, and needs no secret of ours.
+KEPT: Final = frozenset(
+    ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TESSDATA_PREFIX", "LD_LIBRARY_PATH",
+     "COVERAGE_PROCESS_CONFIG")  # the last one is set by our own tests alone
+)  # fmt: skip
 CONNECT_TIMEOUT: Final = timedelta(seconds=20)
 
 
@@ -70,7 +75,7 @@ class VncTransport:
             detail = f"{target.where} could not be asked in time: another log-in to it was waiting before."
             raise CannotOpen(Outcome("unreachable", reason="banner", detail=detail)) from error
         try:
-            sock = await reach(target, self._ssh, stack, deadline)
+            sock = await reach(target, self._ssh, stack, deadline, service="VNC", bare=bool(target.plain))
             child = await _Child.start(sock, target, blind=blind)
             stack.push_async_callback(child.kill)
             await child.log_in(target, deadline)
@@ -172,7 +177,7 @@ class _Child:
                 sys.executable, "-P", "-m", "msp.remote.screen.child", str(sock.fileno()), str(int(sock.family)),
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
                 pass_fds=(sock.fileno(),), start_new_session=True, limit=LONGEST_LINE,
-                env={**os.environ, "PYTHONPATH": path},
+                env={name: value for name, value in os.environ.items() if name in KEPT} | {"PYTHONPATH": path},
             )  # fmt: skip
         finally:
             sock.close()

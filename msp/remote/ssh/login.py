@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable
 
 import asyncssh
 
+from msp.remote import dial
 from msp.remote.outcome import Outcome
 from msp.remote.ssh.options import OptionsBook
 from msp.remote.target import Credential, Target
@@ -180,40 +181,11 @@ class _Place:
 
 async def _dial(target: Target, deadline: float) -> socket.socket:
     """Return a connected TCP socket, trying every address of the name, or raise CannotOpen."""
-    loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout_at(deadline):
-            try:
-                found = await loop.getaddrinfo(target.address, target.port, type=socket.SOCK_STREAM)
-            except (OSError, UnicodeError) as error:
-                detail = f"The name {target.address!r} of {target.name} is not known to DNS."
-                raise CannotOpen(
-                    Outcome("unreachable", reason="dns", detail=detail), advice="Check the address."
-                ) from error
-            problem: OSError | None = None
-            for family, kind, proto, _, address in found:
-                sock = socket.socket(family, kind, proto)
-                sock.setblocking(False)
-                try:
-                    await loop.sock_connect(sock, address)
-                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                except OSError as error:
-                    sock.close()
-                    problem = error
-                except BaseException:
-                    sock.close()
-                    raise
-                else:
-                    return sock
+            return await dial.connected(target, await dial.addresses(target), service="SSH")
     except TimeoutError as error:
-        detail = f"{target.where} did not answer the connection request in time."
-        raise CannotOpen(Outcome("unreachable", reason="connect", detail=detail), advice="Is it up?") from error
-    if isinstance(problem, ConnectionRefusedError):
-        detail = f"{target.where} refused the connection."
-        raise CannotOpen(Outcome("unreachable", reason="refused", detail=detail), advice="Is its SSH server running?")
-    said = problem.strerror if problem else "no address"
-    detail = f"{target.where} cannot be connected to: {said}."
-    raise CannotOpen(Outcome("unreachable", reason="connect", detail=detail))
+        raise dial.too_late(target) from error
 
 
 def _explained(target: Target, error: BaseException, client: Client) -> CannotOpen | NotAdmitted:

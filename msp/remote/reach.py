@@ -1,6 +1,6 @@
-"""The way to a screen: a socket to loopback, or one that leads through SSH. Bare networks only where that is said.
+"""The way to a service of a host: a socket to loopback, one through SSH, or one over a network where that is safe.
 
-RFB (RFC 6143) encrypts nothing but its password.
+Screens use it (RFB, RFC 6143, encrypts nothing but its password), and routers, whose SSH a process of its own speaks.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import asyncssh
 
+from msp.remote import dial
 from msp.remote.outcome import Outcome
 from msp.remote.ssh import SshTransport
 from msp.remote.target import Target
@@ -22,70 +23,43 @@ CHUNK: Final = 64 * 1024  # bytes carried at once between a tunnel and the child
 IDLE: Final = 15  # seconds of silence after which the system asks whether the other side still lives
 
 
-async def reach(target: Target, ssh: SshTransport, stack: AsyncExitStack, deadline: float) -> socket.socket:
+async def reach(
+    target: Target, ssh: SshTransport, stack: AsyncExitStack, deadline: float, *, service: str, bare: bool
+) -> socket.socket:
     """Return a connected socket; what holds it open is put on `stack`. Raises CannotOpen or NotAdmitted.
 
     deadline: of the loop's clock. `target.via` is the way through SSH, its last host opens the connection.
+    service: what listens there, for sentences. bare: it may cross a network without SSH around it.
     """
     if target.via:
-        return await _through(target, ssh, stack, deadline)
-    addresses = await _addresses(target, deadline)
-    if not target.plain and not all(_is_loopback(address) for *_, address in addresses):
-        detail = f"{target.where} is no loopback address, and VNC would cross the network unencrypted."
-        advice = "Name the SSH host to go through (`via`), or let the asset say `plain` with a reason."
-        raise NotAdmitted(Outcome("refused", detail=detail), advice=advice)
-    return await _dial(target, addresses, deadline)
-
-
-async def _addresses(target: Target, deadline: float) -> list[tuple[Any, ...]]:
-    loop = asyncio.get_running_loop()
+        return await _through(target, ssh, stack, deadline, service)
     try:
         async with asyncio.timeout_at(deadline):
-            return list(await loop.getaddrinfo(target.address, target.port, type=socket.SOCK_STREAM))
+            addresses = await dial.addresses(target)
     except TimeoutError as error:
         detail = f"DNS did not answer for {target.address!r} of {target.name} in time."
         raise CannotOpen(Outcome("unreachable", reason="dns", detail=detail)) from error
-    except (OSError, UnicodeError) as error:
-        detail = f"The name {target.address!r} of {target.name} is not known to DNS."
-        raise CannotOpen(Outcome("unreachable", reason="dns", detail=detail), advice="Check the address.") from error
+    if not bare and not all(_is_loopback(address) for *_, address in addresses):
+        detail = f"{target.where} is no loopback address, and {service} would cross the network unencrypted."
+        advice = "Name the SSH host to go through (`via`), or let the asset say `plain` with a reason."
+        raise NotAdmitted(Outcome("refused", detail=detail), advice=advice)
+    try:
+        async with asyncio.timeout_at(deadline):
+            sock = await dial.connected(target, addresses, service=service)
+    except TimeoutError as error:
+        raise dial.too_late(target) from error
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, IDLE)
+    return sock
 
 
 def _is_loopback(address: tuple[Any, ...]) -> bool:
     return ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback
 
 
-async def _dial(target: Target, addresses: list[tuple[Any, ...]], deadline: float) -> socket.socket:
-    loop = asyncio.get_running_loop()
-    problem: OSError | None = None
-    for family, kind, protocol, _, address in addresses:
-        sock = socket.socket(family, kind, protocol)
-        sock.setblocking(False)
-        try:
-            async with asyncio.timeout_at(deadline):
-                await loop.sock_connect(sock, address)
-        except TimeoutError as error:
-            sock.close()
-            detail = f"{target.where} did not answer the connection request in time."
-            raise CannotOpen(Outcome("unreachable", reason="connect", detail=detail), advice="Is it up?") from error
-        except OSError as error:
-            sock.close()
-            problem = error
-        except BaseException:
-            sock.close()
-            raise
-        else:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, IDLE)
-            return sock
-    if isinstance(problem, ConnectionRefusedError):
-        detail = f"{target.where} refused the connection."
-        raise CannotOpen(Outcome("unreachable", reason="refused", detail=detail), advice="Is its VNC server running?")
-    detail = f"{target.where} cannot be connected to: {problem.strerror if problem else 'no address'}."
-    raise CannotOpen(Outcome("unreachable", reason="connect", detail=detail))
-
-
-async def _through(target: Target, ssh: SshTransport, stack: AsyncExitStack, deadline: float) -> socket.socket:
+async def _through(
+    target: Target, ssh: SshTransport, stack: AsyncExitStack, deadline: float, service: str
+) -> socket.socket:
     """Open a forwarded connection in memory: no port of ours listens, so nobody else on this machine can use it."""
     loop = asyncio.get_running_loop()
     hop = replace(target.via[-1], via=target.via[:-1])
@@ -100,7 +74,7 @@ async def _through(target: Target, ssh: SshTransport, stack: AsyncExitStack, dea
                     )
             except (TimeoutError, asyncssh.Error, OSError) as error:
                 if isinstance(error, asyncssh.ChannelOpenError) and (last or shell.is_open):
-                    raise _not_forwarded(target, hop, error) from error
+                    raise _not_forwarded(target, hop, error, service) from error
                 shell.sound = False
                 if last or isinstance(error, TimeoutError):
                     detail = f"{hop.name} did not open a way to {target.where}."
@@ -115,8 +89,10 @@ async def _through(target: Target, ssh: SshTransport, stack: AsyncExitStack, dea
     raise AssertionError("the second trial ends the loop")
 
 
-def _not_forwarded(target: Target, hop: Target, error: asyncssh.ChannelOpenError) -> CannotOpen | NotAdmitted:
-    """Say why there is no way from a host to the screen; sshd passes on what its own connect said."""
+def _not_forwarded(
+    target: Target, hop: Target, error: asyncssh.ChannelOpenError, service: str
+) -> CannotOpen | NotAdmitted:
+    """Say why there is no way from a host to the service; sshd passes on what its own connect said."""
     said = error.reason.lower()
     if error.code == asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED:
         detail = f"{hop.name} does not forward connections to {target.where}."
@@ -128,7 +104,9 @@ def _not_forwarded(target: Target, hop: Target, error: asyncssh.ChannelOpenError
         detail = f"{target.where} did not answer {hop.name} in time."
         return CannotOpen(Outcome("unreachable", reason="connect", detail=detail), advice="Is it up?")
     detail = f"{target.where} refused the connection of {hop.name}: {error.reason}."
-    return CannotOpen(Outcome("unreachable", reason="refused", detail=detail), advice="Is its VNC server running?")
+    return CannotOpen(
+        Outcome("unreachable", reason="refused", detail=detail), advice=f"Is its {service} server running?"
+    )
 
 
 async def _carry(sock: socket.socket, reader: "asyncssh.SSHReader[bytes]", writer: "asyncssh.SSHWriter[bytes]") -> None:
