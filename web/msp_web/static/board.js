@@ -57,6 +57,7 @@ function tell(good, words, act) {
 async function refresh() {
   const answer = await fetch(location.href, { headers: { "X-Requested-With": "fetch" } }).catch(() => null);
   if (!answer?.ok || answer.redirected) return;
+  if (drag) { stale = true; return; } // nothing moves under the hand
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("board");
   if (fresh) { // the board keeps its own element: it listens to the stream
     Object.assign(board().dataset, { begins: fresh.dataset.begins, ends: fresh.dataset.ends });
@@ -81,7 +82,7 @@ async function drop(address, fields) {
 }
 
 // --- drag ---------------------------------------------------------------------------------------------------------
-let drag = null;
+let drag = null, stale = false; // stale: the board changed while somebody held a visit
 
 function begin(event) {
   const source = event.target.closest("[data-drag]");
@@ -147,6 +148,7 @@ async function judge() {
 function end(dropped) {
   const mine = drag;
   drag = null;
+  if (stale) { stale = false; refresh(); }
   if (!mine?.moved) return;
   mine.ghost.remove();
   says.hidden = true;
@@ -173,7 +175,11 @@ document.addEventListener("pointerup", () => end(true));
 document.addEventListener("pointercancel", () => end(false));
 document.addEventListener("dragstart", (event) => { if (event.target.closest?.("[data-drag]")) event.preventDefault(); });
 document.addEventListener("keydown", (event) => { if (event.key === "Escape" && drag) end(false); });
-document.addEventListener("htmx:before:request", (event) => { if (drag?.moved) event.preventDefault(); });
+document.addEventListener("htmx:before:request", (event) => {
+  if (!drag || !event.target.closest?.("#board")) return;
+  stale = true;
+  event.preventDefault();
+});
 
 // --- the panel: who, when, what the server says, all by keyboard --------------------------------------------------
 async function open(address) {
