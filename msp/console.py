@@ -47,6 +47,12 @@ class LazyGroup(click.Group):
     def __init__(self, *args: Any, commands_at: dict[str, tuple[str, str]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._at = commands_at
+        self.typed: tuple[str, ...] = ()  # what was typed to start this process; empty if a program calls the group
+
+    def main(self, args: Any = None, *more: Any, **named: Any) -> Any:
+        """Run the group; remember the words if they are those of this process."""
+        self.typed = tuple(sys.argv[1:]) if args is None else ()
+        return super().main(args, *more, **named)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self._at)

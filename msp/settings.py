@@ -35,6 +35,7 @@ class Settings:
     worker_concurrency: int = setting(8, "Runs and restore tests that one worker drives at once.")
     client_concurrency: int = setting(4, "Runs of one client that are driven at once.")
     lease_seconds: int = setting(60, "Seconds without a heartbeat after which a worker counts as dead.")
+    standby: bool = setting(True, "Worker keeps a process ready that carries out `msp run` without a start of its own.")
     drain_seconds: int = setting(30, "Seconds that a stopping worker waits for the step in hand.")
     provider: str = setting("", "Name of your company as acts and reports print it.")
     provider_details: str = setting("", "Address, tax number and account of your company, as acts print them.")

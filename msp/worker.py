@@ -10,6 +10,7 @@ from types import FrameType
 
 from msp import log
 from msp.settings import Settings
+from msp.standby.keeper import Keeper
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,18 @@ def run(settings: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
     log.configure(settings.log_level)
-    ended = run_worker(settings, stop, lambda: logger.info("Worker %s takes work.", settings.worker_name))
+    keeper = Keeper(settings.data.resolve()) if settings.standby else None
+
+    def ready() -> None:
+        logger.info("Worker %s takes work.", settings.worker_name)
+        if keeper is not None:
+            keeper.start()
+
+    try:
+        ended = run_worker(settings, stop, ready)
+    finally:
+        if keeper is not None:
+            keeper.stop()
     status = 3 if ended.lost else 0
     if ended.running:  # their threads would keep this process alive, unsupervised
         logging.shutdown()

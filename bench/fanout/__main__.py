@@ -16,8 +16,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections import defaultdict
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -51,12 +53,23 @@ def spend(call: Call, folder: Path, limit: float = 600) -> tuple[dict[str, float
     result, said = folder / "spent.json", folder / "said"
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("MSP_", "SSH_"))}
     environment |= {"HOME": str(folder), "PYTHONDONTWRITEBYTECODE": "", **call.environment}
-    with said.open("wb") as out:  # pyinfra tells its results on standard error
+    with ExitStack() as stack, said.open("wb") as out:  # pyinfra tells its results on standard error
+        helper = stack.enter_context(standby(call.standby)) if call.standby else 0
         subprocess.run(
-            [sys.executable, str(HERE / "spending.py"), str(result), str(limit), *call.command],
+            [sys.executable, str(HERE / "spending.py"), str(result), str(limit), str(helper), *call.command],
             env=environment, cwd=folder, stdout=out, stderr=out, check=True,
         )  # fmt: skip
     return json.loads(result.read_text()), said.read_text("utf-8", "replace")
+
+
+@contextmanager
+def standby(folder: Path) -> Iterator[int]:
+    """Start what a worker keeps beside an installation, and yield its process id once it takes orders."""
+    command = [sys.executable, "-m", "msp.standby", str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        while not (folder / "standby.sock").exists():
+            time.sleep(0.05)
+        yield process.pid
 
 
 def marks(said: str, mark: str) -> int:

@@ -1,9 +1,10 @@
 """What a command spends: CPU of it and of everything it starts, daemons included, and its memory.
 
-    python bench/fanout/spending.py RESULT.json TIMEOUT COMMAND...
+    python bench/fanout/spending.py RESULT.json TIMEOUT PID COMMAND...
 
-Runs COMMAND as a sub-reaper, so that what detaches itself (ControlPersist masters) is ended and counted too. Writes
-`cpu` and `wall` in seconds, `memory` as the largest sum of PSS in MB seen (sampled), `status`.
+Runs COMMAND as a sub-reaper, so that what detaches itself (ControlPersist masters) is ended and counted too. PID: a
+process that helps and was there before, or 0; what it and its children spend meanwhile is counted as well. Writes `cpu`
+and `wall` in seconds, `memory` as the largest sum of PSS in MB seen (sampled), `status`.
 """
 
 import ctypes
@@ -32,6 +33,14 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def spent_by(pid: int) -> float:
+    """Return the seconds of CPU that a process and its ended children have used; 0 for no process."""
+    if not pid:
+        return 0.0
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
 def pss(pids: list[int]) -> float:
     """Return the proportional set size of processes together, in MB."""
     total = 0
@@ -43,17 +52,17 @@ def pss(pids: list[int]) -> float:
 
 
 def main() -> None:
-    result, limit, command = Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3:]
+    result, limit, helper, command = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), sys.argv[4:]
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     most, over = 0.0, threading.Event()
 
     def watch() -> None:
         nonlocal most
         while not over.wait(EVERY):
-            most = max(most, pss(children(os.getpid())))
+            most = max(most, pss(children(os.getpid()) + (children(helper) if helper else [])))
 
     watcher = threading.Thread(target=watch, daemon=True)
-    began = time.monotonic()
+    before, began = spent_by(helper), time.monotonic()
     process = subprocess.Popen(command)
     watcher.start()
     try:
@@ -72,7 +81,8 @@ def main() -> None:
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    spent = {"cpu": used.ru_utime + used.ru_stime, "wall": wall, "memory": most, "status": status}
+    helped = spent_by(helper) - before
+    spent = {"cpu": used.ru_utime + used.ru_stime + helped, "wall": wall, "memory": most, "status": status}
     result.write_text(json.dumps(spent))
 
 

@@ -18,6 +18,7 @@ class Call:
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
     mark: str = r"^fx-\d"
+    standby: Path | None = None  # the installation beside which a worker is up
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Ground:
 _OURS = r'"stdout":"fx-\d'
 
 
-def ours(ground: Ground, steps: int, *, recorded: bool = True, ticket: bool = False) -> Call:
+def ours(ground: Ground, steps: int, *, recorded: bool = True, ticket: bool = False, worker: bool = False) -> Call:
     """`msp run` of a playbook that changes something, keys pinned. Where there is an installation the contract is asked
     and every step claimed, results redacted and stored, evidence written; for a ticket its log, clocks and bill follow.
     """
@@ -54,7 +55,8 @@ def ours(ground: Ground, steps: int, *, recorded: bool = True, ticket: bool = Fa
     common = ("run", str(playbook), "--hosts", str(ground.hosts), "--json")
     if recorded:
         of_ticket = ("--ticket", str(ground.ticket)) if ticket else ()
-        return Call((msp, "--config", str(ground.config), *common, *of_ticket), mark=_OURS)
+        command = (msp, "--config", str(ground.config), *common, *of_ticket)
+        return Call(command, mark=_OURS, standby=ground.config.parent if worker else None)
     return Call((msp, *common), {"MSP_DATA": str(ground.folder / "nothing")}, _OURS)
 
 
@@ -98,6 +100,7 @@ def ansible(ground: Ground, steps: int, *, kex: str = "") -> Call:
 
 TOOLS = {
     "ours": ours,
+    "ours (a worker is up)": lambda ground, steps: ours(ground, steps, worker=True),
     "ours (for a ticket)": lambda ground, steps: ours(ground, steps, ticket=True),
     "ours (nothing recorded)": lambda ground, steps: ours(ground, steps, recorded=False),
     "parallel-ssh": lambda ground, steps: ground.python("parallel_ssh_client.py", steps),

@@ -69,6 +69,12 @@ def run(
     dry_run: bool,
 ) -> None:
     """Run PLAYBOOK (a file, or the name of one shipped) on hosts and wait for every one of them."""
+    from msp import console
+    from msp.standby import client
+
+    if (status := client.hand_over(console.settings().data, console.main.typed)) is not None:
+        click.get_current_context().exit(status)
+
     import gc
     import time
     from secrets import token_hex

@@ -275,7 +275,8 @@ class World:
 def settings_of(folder: Path, database: str) -> tuple[Settings, Path]:
     """Return settings in a file of their own."""
     config = folder / "msp.toml"
-    values = {"data": str(folder), "database": database, "playbooks": str(folder / "playbooks"), "lease_seconds": 6}
+    values = {"data": str(folder), "database": database, "playbooks": str(folder / "playbooks"), "lease_seconds": 6,
+              "standby": False}  # fmt: skip
     config.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items()))
     return Settings(**{**values, "data": folder}), config  # type: ignore[arg-type]
 

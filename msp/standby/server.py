@@ -1,0 +1,235 @@
+"""The standby's side: a socket, a child for each command, and the end when its owner ends."""
+
+import fcntl
+import gc
+import importlib
+import io
+import logging
+import os
+import resource
+import selectors
+import signal
+import socket
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final
+
+from msp.standby import wire
+
+MODULES: Final = (
+    "msp.cli.run", "msp.cli.run_output", "msp.cli.run_recorded", "msp.remote.runner", "msp.remote.ssh",
+    "msp.remote.local", "msp.remote.inventory", "msp.remote.catalogue", "msp.remote.parameters", "msp.remote.spool",
+    "msp.remote.run_certificates", "msp.migrations", "msp.vault", "msp.desk.tickets", "json", "sqlite3",
+    "sqlalchemy.dialects.sqlite.pysqlite", "sqlalchemy.dialects.postgresql.psycopg", "zoneinfo", "getpass",
+)  # fmt: skip
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class _Child:
+    """One command at work. peer: who waits for it, None once that has gone."""
+
+    pid: int
+    peer: socket.socket | None
+
+
+def prepare() -> float:
+    """Read the program, and return when that began (the age of a file is told by the same clock)."""
+    began = time.time()
+    importlib.import_module("msp.remote.quick_asyncssh").load()
+    for name in MODULES:
+        with suppress(ModuleNotFoundError):  # the driver of a database that is not in use here
+            importlib.import_module(name)
+    importlib.import_module("sqlalchemy.orm").configure_mappers()
+    gc.collect()
+    gc.freeze()  # a child that never looks at these pages never copies them
+    return began
+
+
+def claim(folder: Path) -> IO[bytes]:
+    """Return the lock of the one standby that serves a folder. Raises BlockingIOError when another one has it."""
+    lock = (folder / f"{wire.SOCKET}.lock").open("wb")
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return lock
+
+
+class Standby:
+    """Serves one installation. It has neither threads nor connections, so that a fork of it is whole."""
+
+    def __init__(self, folder: Path, lock: IO[bytes], began: float) -> None:
+        self._lock, self._began = lock, began
+        self._children: dict[int, _Child] = {}
+        self._path = folder / wire.SOCKET
+        self._path.unlink(missing_ok=True)
+        address, opened = wire.address(folder)
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        mask = os.umask(0o177)
+        try:
+            self._listener.bind(address)
+        finally:
+            os.umask(mask)
+            os.close(opened)
+        self._listener.listen(64)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+
+    def serve(self, owner: int) -> "_Order | None":
+        """Serve until the descriptor `owner` ends or the program on disk has changed, and all commands have ended.
+
+        Returns an order in a new child, which must carry it out and end; None in the standby itself.
+        """
+        self._selector.register(owner, selectors.EVENT_READ, self._end)
+        while self._listener.fileno() >= 0 or self._children:
+            for key, _ in self._selector.select():
+                order = key.data(key.fileobj)
+                if order is not None:
+                    return _Order(**order)
+        return None
+
+    def _end(self, owner: Any) -> None:
+        """Take no more orders."""
+        self._selector.unregister(owner)
+        self._close()
+
+    def _close(self) -> None:
+        if self._listener.fileno() >= 0:
+            self._selector.unregister(self._listener)
+            self._path.unlink(missing_ok=True)
+            self._listener.close()
+
+    def _accept(self, listener: Any) -> dict[str, Any] | None:
+        peer, _ = listener.accept()
+        peer.settimeout(1.0)
+        fds: list[int] = []
+        try:
+            asked, fds = wire.receive(peer, descriptors=3)
+            if not wire.is_ours(peer) or asked["stamp"] != wire.stamp() or len(fds) != 3 or self._changed():
+                peer.sendall(wire.pack({"refused": True}))
+                peer.close()
+                return None
+            child = os.fork()
+            if child == 0:
+                return self._as_child(peer, asked, fds)
+            peer.sendall(wire.pack({"pid": child}))
+            self._watch(_Child(child, peer))
+        except (OSError, EOFError, ValueError, KeyError) as error:
+            logger.warning("A command could not be taken over: %s.", error)
+            peer.close()
+        finally:
+            for fd in fds:
+                with suppress(OSError):
+                    os.close(fd)
+        return None
+
+    def _as_child(self, peer: socket.socket, asked: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+        self._selector.close()
+        self._listener.close()
+        self._lock.close()
+        peer.close()
+        for child in self._children.values():
+            if child.peer is not None:
+                child.peer.close()
+        for number, fd in enumerate(fds):
+            os.dup2(fd, number, inheritable=True)
+        return {key: asked[key] for key in ("arguments", "folder", "environment", "umask", "files")}
+
+    def _watch(self, child: _Child) -> None:
+        self._children[child.pid] = child
+        self._selector.register(os.pidfd_open(child.pid), selectors.EVENT_READ, lambda pidfd: self._reap(pidfd, child))
+        self._selector.register(child.peer, selectors.EVENT_READ, lambda _: self._hear(child))  # type: ignore[arg-type]
+
+    def _hear(self, child: _Child) -> None:
+        """Pass a signal on. Who waited has gone: the command cancels, as it does when its keyboard says so."""
+        assert child.peer is not None  # noqa: S101  it is registered
+        try:
+            number = int(wire.receive(child.peer)[0]["signal"])
+        except (OSError, EOFError, ValueError, KeyError):
+            self._selector.unregister(child.peer)
+            child.peer.close()
+            child.peer, number = None, signal.SIGINT
+        with suppress(ProcessLookupError):
+            os.kill(child.pid, number)
+
+    def _reap(self, pidfd: Any, child: _Child) -> None:
+        _, status = os.waitpid(child.pid, 0)
+        self._selector.unregister(pidfd)
+        os.close(pidfd)
+        del self._children[child.pid]
+        if child.peer is not None:
+            self._selector.unregister(child.peer)
+            with suppress(OSError):
+                child.peer.sendall(wire.pack({"status": os.waitstatus_to_exitcode(status)}))
+            child.peer.close()
+
+    def _changed(self) -> bool:
+        """Return whether a file of the program is newer than what was read; then no order is taken any more."""
+        root = wire.stamp()["package"]
+        for module in list(sys.modules.values()):
+            file = getattr(module, "__file__", None)
+            if file and file.startswith(root):
+                with suppress(OSError):
+                    if os.stat(file).st_mtime > self._began:  # noqa: PTH116  three hundred of them for each order
+                        self._close()
+                        return True
+        return False
+
+
+@dataclass(frozen=True)
+class _Order:
+    """A command as it was given. Its standard input and output are in place."""
+
+    arguments: list[str]
+    folder: str
+    environment: dict[str, str]
+    umask: int
+    files: int
+
+    def carry_out(self) -> int:
+        """Carry it out in this process and return its exit status."""
+        os.setsid()  # what a terminal sends to the worker is not meant for it
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        os.chdir(self.folder)
+        os.umask(self.umask)
+        os.environ.clear()
+        os.environ.update(self.environment)
+        time.tzset()
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        limit = self.files if most == resource.RLIM_INFINITY else min(self.files, most)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))
+        sys.stdin = io.open(0, encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: UP020, SIM115
+        sys.stdout = _writer(1, "strict")
+        sys.stderr = _writer(2, "backslashreplace")
+        sys.argv = ["msp", *self.arguments]
+        from msp.console import main
+
+        try:
+            main.main(args=self.arguments, prog_name="msp")
+        except SystemExit as ended:
+            return _status(ended)
+        except KeyboardInterrupt:
+            return 128 + signal.SIGINT
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError, ValueError):
+                    stream.flush()
+            logging.shutdown()
+        return 0
+
+
+def _writer(fd: int, errors: str) -> Any:
+    by_line = 1 if os.isatty(fd) or fd == 2 else -1
+    return io.open(fd, "w", encoding="utf-8", errors=errors, closefd=False, buffering=by_line)  # noqa: UP020
+
+
+def _status(ended: SystemExit) -> int:
+    if ended.code is None:
+        return 0
+    if isinstance(ended.code, int):
+        return ended.code
+    print(ended.code, file=sys.stderr)  # noqa: T201
+    return 1
