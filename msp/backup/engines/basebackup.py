@@ -9,20 +9,17 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from msp.backup import hostile
 from msp.backup.assertions import postgres, private, relational
 from msp.backup.assertions.postgres import Cluster, literal
-from msp.backup.case import Case
-from msp.backup.engine import Found, Listed, Probed, Restored, Snapshot
+from msp.backup.engine import Found, Probed, Restored, Snapshot
+from msp.backup.engines.database import ADVICE, DatabaseEngine, damaged, dated
 from msp.backup.engines.packed import DAMAGED, unpacked
 from msp.backup.engines.shared import absent, backup_file, copy_tree, give
-from msp.backup.process import Runner
-from msp.backup.scratch import Scratch
 from msp.backup.verdict import Finding, Weight
 from msp.errors import StepFailed
 
@@ -38,17 +35,12 @@ SETTINGS = {
     "archive_mode": "off",
     "shared_preload_libraries": "",
 }
-ADVICE = "Take an older backup; look at the job's log and at the disk the backup lies on."
 
 
 @dataclass
-class BaseBackupEngine:
+class BaseBackupEngine(DatabaseEngine):
     """One backup is one snapshot; `file` is its folder, or the base.tar in it."""
 
-    case: Case
-    runner: Runner
-    scratch: Scratch
-    _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, init=False)
     _server: Cluster | None = field(default=None, init=False)
 
     def version(self) -> str:
@@ -63,7 +55,7 @@ class BaseBackupEngine:
                 raise Found(absent(path / "PG_VERSION"))
             return path
         if not TAR.fullmatch(path.name):
-            raise Found(*_damaged(f"{path} is neither a folder of data nor a base.tar"))
+            raise Found(*damaged(f"{path} is neither a folder of data nor a base.tar"))
         return path.parent
 
     def _archives(self) -> dict[str, Path]:
@@ -75,7 +67,7 @@ class BaseBackupEngine:
         archives = self._archives()
         if not archives:
             if not (self.place / "PG_VERSION").is_file():
-                return _damaged(f"{self.place} holds neither PG_VERSION nor base.tar")
+                return damaged(f"{self.place} holds neither PG_VERSION nor base.tar")
             return self._verified(self.place)
         for path in archives.values():
             try:
@@ -84,9 +76,9 @@ class BaseBackupEngine:
                     while block := stream.read(1 << 20):
                         size += len(block)
             except DAMAGED as error:
-                return _damaged(f"{path.name} cannot be unpacked to its end: {error}")
+                return damaged(f"{path.name} cannot be unpacked to its end: {error}")
             if size < 1024:
-                return _damaged(f"{path.name} is no archive")
+                return damaged(f"{path.name} is no archive")
         return ()
 
     def _verified(self, data: Path) -> tuple[Finding, ...]:
@@ -97,25 +89,20 @@ class BaseBackupEngine:
         done = self.runner.run([program, "--quiet", "--exit-on-error", str(data)])
         if done.status:
             lines = [line for line in done.stderr.splitlines() if "error:" in line]
-            return _damaged((lines or [done.says])[0].partition("error: ")[2] or done.says)
+            return damaged((lines or [done.says])[0].partition("error: ")[2] or done.says)
         return ()
 
     def snapshots(self) -> list[Snapshot]:
         place, archives = self.place, self._archives()
         label = place / "backup_label"
         note = archives.get("base", label if label.exists() else place / "PG_VERSION")
-        when, certain = datetime.fromtimestamp(note.stat().st_mtime, UTC), False
         with contextlib.suppress(OSError, ValueError):
             match = STARTED.search(label.read_text("utf-8", "replace"))
+            if match and match[2] in ("UTC", "GMT"):  # another zone's letters are ambiguous
+                return [Snapshot(place.name, datetime.fromisoformat(match[1]).replace(tzinfo=UTC))]
             if match:
-                began = datetime.fromisoformat(match[1]).replace(tzinfo=UTC)
-                certain = match[2] in ("UTC", "GMT")
-                if certain or abs(when - began) > timedelta(hours=14):  # another zone's letters are ambiguous
-                    when = began if certain else min(when, began)
-        return [Snapshot(place.name, when, certain=certain)]
-
-    def listing(self, snapshot: Snapshot) -> Iterator[Listed] | None:
-        return None
+                return [Snapshot(place.name, dated(note, match[1]), certain=False)]
+        return [Snapshot(place.name, dated(note, None), certain=False)]
 
     def restore(self, snapshot: Snapshot, into: Path) -> Restored:
         began, who = time.monotonic(), postgres.account()
@@ -158,7 +145,7 @@ class BaseBackupEngine:
             if found := tuple(finding for finding in result.findings if finding.weight > Weight.WARN):
                 return found
         if not (data / "PG_VERSION").is_file():
-            return _damaged("base.tar holds no PG_VERSION")
+            return damaged("base.tar holds no PG_VERSION")
         for number in targets.keys() - {"base", "pg_wal"}:
             link = data / "pg_tblspc" / number
             link.unlink(missing_ok=True)
@@ -206,12 +193,6 @@ class BaseBackupEngine:
         detail = said[1].strip() if len(said) > 1 else first
         return [Finding("application", f"The data are damaged: {detail[:300]}", first[:300], ADVICE)]
 
-    def boot(self, restored: Restored) -> Probed | None:
-        return None
-
-    def close(self) -> None:
-        self._stack.close()
-
 
 def choose(server: Cluster, named: str | None, tables: tuple[str, ...]) -> str:
     """Return the database that is asked: the one named, the only one, or the one with most expected tables.
@@ -243,9 +224,9 @@ def _major(data: Path) -> str:
     try:
         major = (data / "PG_VERSION").read_text("ascii").strip()
     except (OSError, ValueError) as error:
-        raise Found(*_damaged(f"PG_VERSION cannot be read: {error}")) from error
+        raise Found(*damaged(f"PG_VERSION cannot be read: {error}")) from error
     if not re.fullmatch(r"\d+(\.\d+)?", major):
-        raise Found(*_damaged(f"PG_VERSION holds {major[:20]!r}"))
+        raise Found(*damaged(f"PG_VERSION holds {major[:20]!r}"))
     return major
 
 
@@ -261,10 +242,3 @@ def _own_settings(data: Path) -> None:
     }.items():
         (data / name).unlink(missing_ok=True)
         (data / name).write_text(text)
-
-
-def _damaged(what: str) -> tuple[Finding, ...]:
-    return (
-        Finding("repository", f"The backup is damaged: {what}.", advice=ADVICE),
-        Finding("restore", "It cannot be restored to its end.", advice=ADVICE),
-    )

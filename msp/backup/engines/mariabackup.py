@@ -10,18 +10,16 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from msp.backup.assertions import mariadb, private, relational
 from msp.backup.assertions.mariadb import Server
-from msp.backup.case import Case
-from msp.backup.engine import Found, Listed, Probed, Restored, Snapshot
+from msp.backup.engine import Found, Probed, Restored, Snapshot
 from msp.backup.engines import xbstream
+from msp.backup.engines.database import ADVICE, DatabaseEngine, damaged, dated
 from msp.backup.engines.packed import DAMAGED, unpacked
 from msp.backup.engines.shared import absent, backup_file, copy_tree, give
-from msp.backup.process import Runner
-from msp.backup.scratch import QuotaExceeded, Scratch
+from msp.backup.scratch import QuotaExceeded
 from msp.backup.verdict import Finding, Weight
 from msp.errors import StepFailed
 
@@ -32,17 +30,12 @@ PAGES = re.compile(r".*\.(ibd|new)|ibdata\d+|undo\d+")  # .new: a table made whi
 #: Settings of the old server that its files depend on; what else stands in backup-my.cnf is not taken over.
 SHAPES = re.compile(r"^(innodb_(data_file_path|page_size|undo_tablespaces|checksum_algorithm))=([\w:;.]+)$", re.M)  # noqa: FURB167
 SMALL = 1 << 16
-ADVICE = "Take an older backup; look at the job's log and at the disk the backup lies on."
 
 
 @dataclass
-class MariabackupEngine:
+class MariabackupEngine(DatabaseEngine):
     """One full backup is one snapshot; `file` is its folder, or its stream (also packed)."""
 
-    case: Case
-    runner: Runner
-    scratch: Scratch
-    _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, init=False)
     _server: Server | None = field(default=None, init=False)
     _notes: dict[str, str] | None = field(default=None, init=False)
 
@@ -54,7 +47,7 @@ class MariabackupEngine:
         path, notes = backup_file(self.case), self._texts()
         kind = _value(notes, CHECKPOINTS, "backup_type")
         if not any(name in notes for name in INFO) or kind is None:
-            return _damaged(f"{path} lacks the notes that mariabackup writes at its end")
+            return damaged(f"{path} lacks the notes that mariabackup writes at its end")
         if kind not in WHOLE:
             what = f"{path} is an addition ({kind}) that restores nothing by itself."
             return (Finding("missing", what, advice="Name a full backup."),)
@@ -68,7 +61,7 @@ class MariabackupEngine:
                     done = self.runner.run([mariadb.program("innochecksum"), str(file)], noted=False)
                     if done.status:
                         first = (done.stderr.strip().splitlines() or [done.says])[0]
-                        return _damaged(f"{file.relative_to(path)}: {first}")
+                        return damaged(f"{file.relative_to(path)}: {first}")
         return ()
 
     def _texts(self) -> dict[str, str]:
@@ -98,19 +91,13 @@ class MariabackupEngine:
             with unpacked(path, self.runner) as (stream, _):
                 yield xbstream.chunks(stream)
         except (xbstream.Damaged, *DAMAGED) as error:
-            raise Found(*_damaged(f"{path}: {error}")) from error
+            raise Found(*damaged(f"{path}: {error}")) from error
 
     def snapshots(self) -> list[Snapshot]:
         path = backup_file(self.case)
         note = next((path / name for name in INFO if (path / name).exists()), path)
-        when = datetime.fromtimestamp(note.stat().st_mtime, UTC)
-        with contextlib.suppress(ValueError, TypeError):  # in the zone of the old server, as with dumps
-            began = datetime.fromisoformat(_value(self._texts(), INFO, "start_time") or "").replace(tzinfo=UTC)
-            when = min(when, began) if abs(when - began) > timedelta(hours=14) else when
-        return [Snapshot(path.name, when, certain=False)]
-
-    def listing(self, snapshot: Snapshot) -> Iterator[Listed] | None:
-        return None
+        said = _value(self._texts(), INFO, "start_time")
+        return [Snapshot(path.name, dated(note, said), certain=False)]
 
     def restore(self, snapshot: Snapshot, into: Path) -> Restored:
         began, who = time.monotonic(), mariadb.account()
@@ -179,12 +166,6 @@ class MariabackupEngine:
         probed = relational.probe(mariadb.Restored(self._server, database), expect, self.case.now)
         return Probed((*findings, *probed.findings), probed.age_s, probed.figures)
 
-    def boot(self, restored: Restored) -> Probed | None:
-        return None
-
-    def close(self) -> None:
-        self._stack.close()
-
 
 def _value(notes: dict[str, str], files: tuple[str, ...], name: str) -> str | None:
     """Return the value of `name = value` in the first of these files that is there."""
@@ -200,10 +181,3 @@ def _no_tables_elsewhere(*names: str) -> None:
     if lost:
         what = f"The table of {lost[0]} lay outside the server's folder, which a test does not follow."
         raise Found(Finding("restore", what, advice="Move the table into the folder.", weight=Weight.ERROR))
-
-
-def _damaged(what: str) -> tuple[Finding, ...]:
-    return (
-        Finding("repository", f"The backup is damaged: {what}.", advice=ADVICE),
-        Finding("restore", "It cannot be restored to its end.", advice=ADVICE),
-    )

@@ -7,22 +7,17 @@ that loads may not touch files or settings.
 
 import contextlib
 import re
-import subprocess
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO
 
 from msp.backup.assertions import mariadb, relational
 from msp.backup.assertions.mariadb import DATABASE, Server
-from msp.backup.case import Case
-from msp.backup.engine import Found, Listed, Probed, Restored, Snapshot
+from msp.backup.engine import Found, Probed, Restored, Snapshot
+from msp.backup.engines.database import DatabaseEngine, dated
 from msp.backup.engines.packed import DAMAGED, unpacked
 from msp.backup.engines.shared import backup_file, dump_damaged
-from msp.backup.process import Done, Runner
-from msp.backup.scratch import QuotaExceeded, Scratch
 from msp.backup.verdict import Finding, Weight
 
 TRAILER = re.compile(rb"^-- Dump completed(?: on (\d{4}-\d\d-\d\d) +(\d\d?:\d\d:\d\d))?\s*\Z", re.MULTILINE)
@@ -45,13 +40,9 @@ PIECE = 1 << 20  # bytes of a line looked at together; a line of data may be muc
 
 
 @dataclass
-class MariadbDumpEngine:
+class MariadbDumpEngine(DatabaseEngine):
     """One dump is one snapshot."""
 
-    case: Case
-    runner: Runner
-    scratch: Scratch
-    _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, init=False)
     _server: Server | None = field(default=None, init=False)
     _end: bytes | None = field(default=None, init=False)
 
@@ -79,37 +70,23 @@ class MariadbDumpEngine:
         return self._end
 
     def snapshots(self) -> list[Snapshot]:
-        path = backup_file(self.case)
-        when = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-        with contextlib.suppress(*DAMAGED, ValueError):
+        path, said = backup_file(self.case), None
+        with contextlib.suppress(*DAMAGED):
             match = TRAILER.search(self._last())
-            if match and match[1]:  # in the local time of the machine that dumped, so a day is not told from its zone
+            if match and match[1]:
                 said = f"{match[1].decode()} {match[2].decode().zfill(8)}"
-                created = datetime.fromisoformat(said).replace(tzinfo=UTC)
-                when = min(when, created) if abs(when - created) > timedelta(hours=14) else when
-        return [Snapshot(path.name, when, certain=False)]
-
-    def listing(self, snapshot: Snapshot) -> Iterator[Listed] | None:
-        return None
+        return [Snapshot(path.name, dated(path, said), certain=False)]
 
     def _watch(self) -> None:
         """Keep the databases within the quota; what an empty server needs does not count."""
-        if self._server is None or self.scratch.quota is None:
-            return
-        size = 0
-        for file in self._server.data.glob("*/*"):
-            if file.parent.name not in ("mysql", "sys", "performance_schema"):
-                with contextlib.suppress(OSError):
-                    size += file.stat().st_size
-        if size > self.scratch.quota:
-            raise QuotaExceeded(
-                f"The restored database needs more than the {self.scratch.quota} bytes the test may use.",
-                advice="Raise scratch_quota_bytes.",
-            )
+        if self._server is not None:
+            files = self._server.data.glob("*/*")
+            self.within_quota(file for file in files if file.parent.name not in ("mysql", "sys", "performance_schema"))
 
     def restore(self, snapshot: Snapshot, into: Path) -> Restored:
         self._server = server = self._stack.enter_context(mariadb.server(self.runner, self.scratch))
-        done = self._load(server)
+        argv = server.client(f"--database={DATABASE}")
+        done = self.load(server, argv, own_data, env={}, watch=self._watch)
         self._watch()
         if done.status:
             lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
@@ -129,46 +106,11 @@ class MariadbDumpEngine:
             return Restored(None, (Finding("restore", what, advice="Take an older dump; look at the job."),))
         return Restored(None, seconds=done.seconds)
 
-    def _load(self, server: Server) -> Done:
-        trouble: list[Exception] = []
-        with self.runner.reading(
-            server.client(f"--database={DATABASE}"),
-            stdin=subprocess.PIPE,
-            account=server.who,
-            env={"HOME": str(server.folder)},
-            cwd=server.folder,
-            watch=self._watch,
-        ) as reading:
-            feeder = threading.Thread(target=self._feed, args=(reading.process.stdin, trouble))
-            feeder.start()
-            for _ in reading.chunks():
-                pass
-            feeder.join()
-        if trouble:
-            raise trouble[0]
-        return reading.done()
-
-    def _feed(self, into: IO[bytes], trouble: list[Exception]) -> None:
-        try:
-            with unpacked(backup_file(self.case), self.runner) as (stream, _), into:
-                for piece in own_data(stream):
-                    into.write(piece)
-        except BrokenPipeError:
-            pass  # the client stopped at an error; its status says so
-        except DAMAGED as error:
-            trouble.append(Found(*dump_damaged(str(error))))
-
     def probe(self, restored: Restored) -> Probed:
         assert self._server is not None  # noqa: S101  restored before
         expect = self.case.expect.mariadb
         database = mariadb.choose(self._server, expect)
         return relational.probe(mariadb.Restored(self._server, database), expect, self.case.now)
-
-    def boot(self, restored: Restored) -> Probed | None:
-        return None
-
-    def close(self) -> None:
-        self._stack.close()
 
 
 def own_data(dump: IO[bytes]) -> Iterator[bytes]:

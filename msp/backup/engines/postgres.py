@@ -4,25 +4,20 @@
 A plain dump is a script for psql, which knows commands of the shell: those are taken for an attack.
 """
 
-import contextlib
 import re
-import subprocess
 import tarfile
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO
 
 from msp.backup.assertions import postgres, relational
 from msp.backup.assertions.postgres import DATABASE, LOADER, Cluster
-from msp.backup.case import Case
-from msp.backup.engine import Found, Listed, Probed, Restored, Snapshot
+from msp.backup.engine import Found, Probed, Restored, Snapshot
+from msp.backup.engines.database import DatabaseEngine, dated
 from msp.backup.engines.packed import DAMAGED, unpacked
 from msp.backup.engines.shared import backup_file, dump_damaged
-from msp.backup.process import Done, Runner
-from msp.backup.scratch import QuotaExceeded, Scratch
+from msp.backup.process import Done
 from msp.backup.verdict import Finding, Weight
 from msp.errors import Misconfigured
 
@@ -46,13 +41,9 @@ TOKENS = re.compile(rb"--|/\*|[eE]?'|\"[^\"]*\"|\$(?:[A-Za-z_\x80-\xff][\w\x80-\
 
 
 @dataclass
-class PgDumpEngine:
+class PgDumpEngine(DatabaseEngine):
     """One dump is one snapshot."""
 
-    case: Case
-    runner: Runner
-    scratch: Scratch
-    _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, init=False)
     _server: Cluster | None = field(default=None, init=False)
 
     def version(self) -> str:
@@ -111,32 +102,17 @@ class PgDumpEngine:
             return self.runner.run(argv, env=env, stdin=file, account=who, cwd=Path("/"), watch=self._watch)
 
     def snapshots(self) -> list[Snapshot]:
-        path = backup_file(self.case)
-        when = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        path, said = backup_file(self.case), None
         if self.format != "plain":
             listed = self._pg_restore("-l").stdout.decode("utf-8", "replace")
             match = re.search(r"Archive created at (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)", listed)
-            if match:  # in the local time of the machine that dumped; a copy's date says less, unless it is older
-                created = datetime.fromisoformat(match[1]).replace(tzinfo=UTC)
-                when = min(when, created) if abs(when - created) > timedelta(hours=14) else when
-        return [Snapshot(path.name, when, certain=False)]
-
-    def listing(self, snapshot: Snapshot) -> Iterator[Listed] | None:
-        return None
+            said = match[1] if match else None
+        return [Snapshot(path.name, dated(path, said), certain=False)]
 
     def _watch(self) -> None:
         """Keep the cluster within the quota."""
-        if self._server is None or self.scratch.quota is None:
-            return
-        size = 0
-        for file in (self._server.folder / "data" / "base").glob("*/*"):
-            with contextlib.suppress(OSError):
-                size += file.stat().st_size
-        if size > self.scratch.quota:
-            raise QuotaExceeded(
-                f"The restored database needs more than the {self.scratch.quota} bytes the test may use.",
-                advice="Raise scratch_quota_bytes.",
-            )
+        if self._server is not None:
+            self.within_quota((self._server.data / "base").glob("*/*"))
 
     def restore(self, snapshot: Snapshot, into: Path) -> Restored:
         self._server = server = self._stack.enter_context(postgres.cluster(self.runner, self.scratch))
@@ -145,7 +121,9 @@ class PgDumpEngine:
         while True:
             server.create_for_loader(extensions)
             if self.format == "plain":
-                done = self._plain_restore(server)
+                words = ["-Xq", "-v", "ON_ERROR_STOP=1", "-f", "-"]
+                argv = server.client("psql", *words, database=DATABASE, user=LOADER)
+                done = self.load(server, argv, harmless, env={"PGCLIENTENCODING": "UTF8"}, watch=self._watch)
             else:
                 words = ["--exit-on-error", "--no-owner", "--no-privileges", *left_out]
                 done = self._pg_restore(*words, server=server)
@@ -191,47 +169,9 @@ class PgDumpEngine:
         what = f"The dump does not restore: {first}"
         return Restored(None, (Finding("restore", what, advice="Take an older dump; look at the job."),))
 
-    def _plain_restore(self, server: Cluster) -> Done:
-        words = ["-Xq", "-v", "ON_ERROR_STOP=1", "-f", "-"]
-        argv = server.client("psql", *words, database=DATABASE, user=LOADER)
-        trouble: list[Exception] = []
-        environment = {"PGCLIENTENCODING": "UTF8", "HOME": str(server.folder)}
-        with self.runner.reading(
-            argv,
-            stdin=subprocess.PIPE,
-            account=server.who,
-            env=environment,
-            cwd=server.folder,
-            watch=self._watch,
-        ) as reading:
-            feeder = threading.Thread(target=self._feed, args=(reading.process.stdin, trouble))
-            feeder.start()
-            for _ in reading.chunks():
-                pass
-            feeder.join()
-        if trouble:
-            raise trouble[0]
-        return reading.done()
-
-    def _feed(self, into: IO[bytes], trouble: list[Exception]) -> None:
-        try:
-            with unpacked(backup_file(self.case), self.runner) as (stream, _), into:
-                for line in harmless(stream):
-                    into.write(line)
-        except BrokenPipeError:
-            pass  # psql stopped at an error; its status says so
-        except (Found, *DAMAGED) as error:
-            trouble.append(error if isinstance(error, Found) else Found(*dump_damaged(str(error))))
-
     def probe(self, restored: Restored) -> Probed:
         assert self._server is not None  # noqa: S101  restored before
         return relational.probe(postgres.Restored(self._server, user=LOADER), self.case.expect.postgres, self.case.now)
-
-    def boot(self, restored: Restored) -> Probed | None:
-        return None
-
-    def close(self) -> None:
-        self._stack.close()
 
 
 def tar_is_whole(path: Path) -> bool:
