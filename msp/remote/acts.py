@@ -29,7 +29,7 @@ from msp.remote.playbook_steps import (
     WaitFor,
 )
 from msp.remote.rebooting import Restart
-from msp.remote.render import Script
+from msp.remote.render import Script, Staged
 from msp.remote.transport import Work, speaks
 from msp.secret import Secret
 
@@ -135,10 +135,11 @@ class Acts:
         folder: Path | None,
         what: str,
         token: str = "",
+        become: str = "",
     ) -> None:
-        """token: by which the host knows this effect again."""
+        """token: by which the host knows this effect again. become: account that acts, if another than logs in."""
         self._scope, self._secrets, self._timeout = scope, secrets, timeout
-        self._folder, self._what, self._token = folder, what, token
+        self._folder, self._what, self._token, self._become = folder, what, token, become
 
     def of(self, step: Step, phase: str) -> Act | None:
         """Return the act of one phase of a step, or None if the step has none.
@@ -249,7 +250,12 @@ class Acts:
         found = self._script(scripts[phase], **values)
         if phase != "do":
             return found
-        return Script(found.text, found.stdin + stdin, found.reads_secrets, payload)
+        staged = None
+        if payload is not None and payload.tree is not None and self._become in ("", "root"):
+            values |= {"acting": bool(self._become), "mark": self._token or f"msp-{values['sha'][:24]}"}
+            parts = file_scripts.STAGED
+            staged = Staged(*(self._script(parts[name], **values) for name in ("begin", "place", "end")))
+        return Script(found.text, found.stdin + stdin, found.reads_secrets, payload, staged)
 
     def _negated(self, probe: str, values: Mapping[str, Any]) -> Script:
         """A check that succeeds exactly when the probe says that nothing is needed."""

@@ -14,11 +14,25 @@ CHUNK = 256 * 1024  # bytes read at once
 
 
 @dataclass(frozen=True, slots=True)
+class Tree:
+    """A folder and all folders and files below it, parents first."""
+
+    folder: Path
+    below: tuple[Path, ...]
+
+    @property
+    def files(self) -> int:
+        """How many files it has."""
+        return sum(not path.is_dir() for path in self.below)
+
+
+@dataclass(frozen=True, slots=True)
 class Payload:
     """`chunks` begins anew at each call, so that every host gets all of it. `size` in bytes."""
 
     size: int
     chunks: Callable[[], Iterator[bytes]]
+    tree: Tree | None = None  # what the stream is made of
 
     def whole(self, limit: int, host: str) -> bytes:
         """Return all of it; raises Misconfigured beyond `limit` bytes."""
@@ -33,7 +47,7 @@ class Payload:
 def of_file(path: Path) -> tuple[Payload, str]:
     """Return the content of a file, and its SHA-256. Raises OSError."""
     seen = path.stat()
-    return Payload(seen.st_size, partial(_read, path)), _digest(path, seen.st_mtime_ns, seen.st_size)
+    return Payload(seen.st_size, partial(read, path)), _digest(path, seen.st_mtime_ns, seen.st_size)
 
 
 def of_folder(folder: Path) -> tuple[Payload, str]:
@@ -55,7 +69,8 @@ def of_folder(folder: Path) -> tuple[Payload, str]:
                 f"{_digest(path, seen.st_mtime_ns, seen.st_size)}  ./{name}\n".encode("utf-8", "surrogateescape")
             )
     size = sum(path.stat().st_size + 1024 for path in files)
-    return Payload(size, partial(_tar, folder, tuple(files))), hashlib.sha256(b"".join(sorted(lines))).hexdigest()
+    tree = Tree(folder, tuple(files))
+    return Payload(size, partial(_tar, tree), tree), hashlib.sha256(b"".join(sorted(lines))).hexdigest()
 
 
 @lru_cache(maxsize=4096)
@@ -65,24 +80,25 @@ def _digest(path: Path, changed: int, size: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read(path: Path) -> Iterator[bytes]:
+def read(path: Path) -> Iterator[bytes]:
+    """Yield a file's content in pieces. Raises OSError."""
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
             yield chunk
 
 
-def _tar(folder: Path, files: tuple[Path, ...]) -> Iterator[bytes]:
+def _tar(tree: Tree) -> Iterator[bytes]:
     """Yield a tar stream (POSIX.1-1988 with GNU's long names), as every tar reads it."""
-    for path in files:
+    for path in tree.below:
         seen, is_dir = path.stat(), path.is_dir()
-        info = tarfile.TarInfo(path.relative_to(folder).as_posix())
+        info = tarfile.TarInfo(path.relative_to(tree.folder).as_posix())
         info.mode, info.mtime = seen.st_mode & 0o777, int(seen.st_mtime)
         info.type, info.size = (tarfile.DIRTYPE, 0) if is_dir else (tarfile.REGTYPE, seen.st_size)
         yield info.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
         if is_dir:
             continue
         left = info.size
-        for chunk in _read(path):  # a file that grows or shrinks meanwhile keeps the size that was announced
+        for chunk in read(path):  # a file that grows or shrinks meanwhile keeps the size that was announced
             yield chunk[:left]
             left -= min(left, len(chunk))
         if left or info.size % tarfile.BLOCKSIZE:

@@ -50,6 +50,16 @@ class Script:
     stdin: bytes = b""
     reads_secrets: int = 0  # lines of stdin that are secrets
     payload: Payload | None = None  # what it reads after `stdin`
+    staged: "Staged | None" = None  # the same without the program that takes the payload in
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """How a folder is put in place whose files came one by one: what makes room for them, places them, tidies up."""
+
+    begin: Script
+    place: Script
+    end: Script
 
 
 @pass_context

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from msp.clock import utc_now
 from msp.errors import Misconfigured
 from msp.redact import Redactor
-from msp.remote import render, traces
+from msp.remote import file_scripts, pushing, render, traces
 from msp.remote.acts import Act, Acts, Condition, Question
 from msp.remote.bookkeeping import Bookkeeper
 from msp.remote.following import KILLING, Following
@@ -20,7 +20,7 @@ from msp.remote.ledger import History, Key, Phase, StepRecord
 from msp.remote.line import Line
 from msp.remote.outcome import NOT_SENT, OK, Outcome
 from msp.remote.output import KEEPING
-from msp.remote.payload import LARGEST_WHOLE, Payload
+from msp.remote.payload import LARGEST_WHOLE, Payload, Tree
 from msp.remote.plan import Plan, PlannedStep
 from msp.remote.rebooting import Rebooting, Restart
 from msp.remote.render import Script
@@ -114,6 +114,7 @@ class StepRun:
             folder=planned.folder,
             what=f"{planned.what}, {phase}",
             token=self._around.books.token(self._key(phase)),
+            become=planned.become,
         )
         return acts.of(planned.step, phase)
 
@@ -345,12 +346,14 @@ class StepRun:
         idle: timedelta | None = None,
         timeout: timedelta | None = None,
         payload: Payload | None = None,
+        *,
+        logged_in: bool = False,
     ) -> Output:
-        """Run a script as the account that the step is for."""
+        """Run a script as the account that the step is for, or as the one that logs in."""
         shell, target = await self._line.shell(), self._host.target
         time = timeout or self._left()
         become = None
-        if self._planned.become:
+        if self._planned.become and not logged_in:
             if not isinstance(shell, Becomes):
                 what = f"{target.name} is reached by {target.transport}, where nothing acts by sudo."
                 raise Misconfigured(what, advice="Take `become` out of the playbook, or log in as that account.")
@@ -420,11 +423,25 @@ class StepRun:
         elif isinstance(act, Script):
             idle = self._around.plan.playbook.limits.idle
             output = await self._run_script(act.text, act.stdin, idle, payload=act.payload)
+            tree = act.payload.tree if act.payload is not None else None
+            if tree is not None and output.status == file_scripts.NO_TAR:
+                output = await self._one_by_one(tree, act, key)
         else:
             output = await (await self._line.performer()).perform(act, timeout=self._left())
         if output.outcome.kind in ("lost", "unreachable"):
             await self._line.drop()
         return output
+
+    async def _one_by_one(self, tree: Tree, act: Script, key: Key) -> Output:
+        """Push a folder to a host that has no tar."""
+
+        async def run(script: Script, acting: bool, time: timedelta) -> Output:
+            if acting:
+                script = traces.marked(script, self._around.books.token(key))
+            return await self._run_script(script.text, script.stdin, timeout=time, logged_in=not acting)
+
+        shell, name = await self._line.shell(), self._host.target.name
+        return await pushing.one_by_one(shell, name, tree, act.staged, run, self._left)
 
     def _remember(self, output: Output) -> None:
         """Give later steps what this one printed."""

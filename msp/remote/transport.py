@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 from msp.errors import Refused, Unreachable
 from msp.remote.outcome import Outcome
 from msp.remote.output import NOTHING, Captured
-from msp.remote.payload import Payload
+from msp.remote.payload import Payload, Tree
 from msp.remote.sudo import Become
 from msp.remote.target import Target
 
@@ -99,6 +99,17 @@ class Takes(Protocol):
         become: Become | None = None,
     ) -> Output:
         """Run `script`, as `become.user` if given; it reads `stdin` and then the payload."""
+
+
+@runtime_checkable
+class Puts(Protocol):
+    """A shell beside which files can be written without any program of the host: SFTP."""
+
+    async def put(self, tree: Tree, folder: str, *, timeout: timedelta) -> Outcome:
+        """Write what is below a tree into `folder`, which is there and empty: contents, modes, times, sizes compared.
+
+        It acts as the account that logs in. Nothing is in doubt after it: what did not come whole lies in `folder`.
+        """
 
 
 @runtime_checkable

@@ -3,11 +3,13 @@
 import hashlib
 import os
 import resource
+import shutil
 import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
+import accounts
 import playing
 import pytest
 import sshd
@@ -36,6 +38,12 @@ def book(folder: Path, *steps: str) -> Path:
 
 def tree(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def dressed(folder: Path) -> dict[str, tuple[int, int]]:
+    """The mode and the time of everything below a folder."""
+    seen = {str(path.relative_to(folder)): path.stat() for path in folder.rglob("*")}
+    return {name: (found.st_mode, int(found.st_mtime)) for name, found in seen.items()}
 
 
 @pytest.fixture
@@ -112,6 +120,36 @@ async def test_file_larger_than_memory_may_be_is_streamed(target: Target, tmp_pa
     assert grown < 60, f"{grown} MB more"
 
 
+@pytest.mark.parametrize("stale", [False, True])
+@pytest.mark.parametrize("what", ["site", "site/program"])
+async def test_what_was_there_stays_when_the_new_one_does_not_arrive(
+    target: Target, source: Path, tmp_path: Path, what: str, *, stale: bool
+) -> None:
+    there = tmp_path / "there"
+    if what == "site":
+        there.mkdir()
+        (there / "precious").write_text("precious")
+    else:
+        there.write_text("precious")
+    if stale:
+        (tmp_path / "there.msp-before").write_text("of last year")
+    step = f"{{do: {{file: {{path: {there}, source: {what}, backup: true, owner: nobody-we-know}}}}}}"
+    failed = await playing.play(book(source.parent, step), [target])
+    assert str(failed.outcome) == "failed(1)"
+    assert ((there / "precious") if what == "site" else there).read_text() == "precious"
+
+
+async def test_trying_again_keeps_what_was_there_first(target: Target, source: Path, tmp_path: Path) -> None:
+    (tmp_path / "there").write_text("first")
+    document = book(
+        source.parent,
+        f"{{do: {{file: {{path: {tmp_path}/there, source: site/program, backup: true}}}}, idempotent: true, "
+        "retry: {attempts: 2, delay: 1s}, check: 'false'}",
+    )
+    assert (await playing.play(document, [target])).outcome.kind == "failed"
+    assert (tmp_path / "there").read_text() == "first"
+
+
 async def test_command_that_stops_reading_ends_with_its_own_status(target: Target, tmp_path: Path) -> None:
     (tmp_path / "big").write_bytes(b"x" * 8 * MEGABYTE)
     sent, _ = payload.of_file(tmp_path / "big")
@@ -157,3 +195,78 @@ def test_stream_is_what_every_tar_reads(source: Path, tmp_path: Path) -> None:
         words = ["tar", "-xof", "-", "-C", str(there)]
         subprocess.run(words if name == "tar" else ["busybox", *words], input=b"".join(sent.chunks()), check=True)
         assert tree(there) == tree(source)
+
+
+def tools(folder: Path, *without: str) -> Path:
+    """A folder for PATH with every applet of busybox but those."""
+    folder.mkdir()
+    busybox = shutil.which("busybox") or ""
+    for name in subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True).stdout.split():
+        if name not in without:
+            (folder / name).symlink_to(busybox)
+    return folder
+
+
+@pytest.fixture(scope="module", params=["sftp", "neither"])
+def without_tar(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    """A host without tar; the second one has no SFTP either."""
+    folder = tmp_path_factory.mktemp("bare")
+    options = f"SetEnv SHLVL=5 PATH={tools(folder / 'bin', 'tar', 'busybox')}\n"
+    if request.param == "sftp":
+        options += "Subsystem sftp internal-sftp\n"
+    with sshd.running(folder / "sshd", options=options) as server:
+        credential = Credential(server.user, key_file=server.key_file)
+        yield Target(request.param, "127.0.0.1", server.port, credential, (server.host_key,))
+
+
+@pytest.mark.skipif(shutil.which("busybox") is None, reason="busybox is not installed (package busybox)")
+async def test_folder_goes_over_sftp_where_there_is_no_tar_or_not_at_all(
+    without_tar: Target, source: Path, tmp_path: Path
+) -> None:
+    there = tmp_path / "there/it's here"
+    there.mkdir(parents=True)
+    (there / "old").write_text("old")
+    step = f"file: {{path: \"{there}\", source: site, mode: '750', backup: true}}"
+    played = await playing.play(book(source.parent, step), [without_tar])
+    told = played.of(1, "do").outcome
+    if without_tar.name == "neither":
+        assert (told.kind, told.in_doubt) == ("failed", False)
+        assert "neither has no tar. It has no SFTP either" in told.detail, told.detail
+        assert tree(there) == {"old": b"old"}
+        assert [path.name for path in there.parent.iterdir()] == ["it's here"]
+        return
+    assert played.outcome.ok, played.outcome
+    assert told.detail == "sftp has no tar: its files went one by one over SFTP (5)."
+    assert tree(there) == tree(source)
+    assert {path.name for path in there.parent.iterdir()} == {"it's here", "it's here.msp-before"}
+    assert dressed(there) == dressed(source)
+    assert there.stat().st_mode & 0o777 == 0o750
+    assert (await playing.play(book(source.parent, step), [without_tar])).phases() == ["1 probe skipped"]
+
+
+@pytest.mark.skipif(shutil.which("busybox") is None, reason="busybox is not installed (package busybox)")
+@pytest.mark.skipif(bool(accounts.missing()), reason=accounts.missing())
+async def test_folder_without_tar_is_put_in_place_by_root_though_another_logs_in(source: Path, tmp_path: Path) -> None:
+    with accounts.open_folder() as folder:
+        path = tools(folder / "bin", "tar", "busybox")
+        (path / "sudo").symlink_to(shutil.which("sudo") or "")
+        options = f"SetEnv SHLVL=5 PATH={path}\nSubsystem sftp internal-sftp\n"
+        with (
+            sshd.running(folder, options=options) as server,
+            accounts.account(folder, sudo="(ALL) NOPASSWD: ALL", path=str(path)) as account,
+        ):
+            folder.chmod(0o755)
+            credential = Credential(account.name, key_file=server.key_file)
+            target = Target("bare", "127.0.0.1", server.port, credential, (server.host_key,))
+            there = tmp_path / "there"
+            step = f"{{do: {{file: {{path: {there}, source: site}}}}, become: %s}}"
+            played = await playing.play(book(source.parent, step % "true"), [target])
+            assert played.outcome.ok, played.of(1, "do")
+            assert tree(there) == tree(source)
+            assert {path.owner() for path in (there, *there.rglob("*"))} == {"root"}
+            assert os.access(there / "program", os.X_OK)
+            shutil.rmtree(there)
+            refused = await playing.play(book(source.parent, step % "nobody"), [target])
+            assert "only root or the account that logs in" in refused.outcome.detail
+            assert not there.exists()
+            assert not list((account.home / ".msp/in").iterdir())  # nothing waits there any more

@@ -37,8 +37,8 @@ def open_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def account(folder: Path, *, sudo: str = "") -> Iterator[Account]:
-    """Make an account. sudo: the end of its rule, such as `(ALL) ALL`; empty for none.
+def account(folder: Path, *, sudo: str = "", path: str = "") -> Iterator[Account]:
+    """Make an account. sudo: the end of its rule, such as `(ALL) ALL`; empty for none. path: PATH under sudo.
 
     The password has what is awkward in shells: quotes, a dollar sign, spaces.
     """
@@ -50,7 +50,7 @@ def account(folder: Path, *, sudo: str = "") -> Iterator[Account]:
     try:
         subprocess.run(["chpasswd"], input=f"{name}:{password}\n".encode(), check=True)
         if sudo:
-            rule.write_text(f"{name} ALL={sudo}\n")
+            rule.write_text(f"{name} ALL={sudo}\n" + (f"Defaults:{name} secure_path={path}\n" if path else ""))
             rule.chmod(0o440)
         yield Account(name, password, home)
     finally:

@@ -10,7 +10,8 @@ import asyncssh
 
 from msp.remote.outcome import Outcome, of_exit
 from msp.remote.output import Collector
-from msp.remote.payload import Payload
+from msp.remote.payload import Payload, Tree
+from msp.remote.ssh import sftp
 from msp.remote.ssh.pool import Link
 from msp.remote.sudo import Become, Dialogue
 from msp.remote.transport import CannotOpen, NotAdmitted, Output
@@ -161,6 +162,12 @@ class SshShell:
         dialogue = Dialogue(become, stdin)
         line = "exec " + shlex.join(dialogue.line(words_of(script)))
         return await self._told(line, timeout, idle, dialogue=dialogue, payload=payload)
+
+    async def put(self, tree: Tree, folder: str, *, timeout: timedelta) -> Outcome:
+        """Write a tree by SFTP; see Puts.put."""
+        outcome = await sftp.put(self.link.connection, tree, folder, timeout)
+        self.sound = self.sound and outcome.kind in ("ok", "failed")
+        return outcome
 
     async def _told(
         self,
