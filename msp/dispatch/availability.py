@@ -3,7 +3,7 @@
 All technicians are read in two statements, so that a board of 150 of them is answered within a keystroke.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 
 from sqlalchemy import select
@@ -28,10 +28,14 @@ def place_of(session: Session, order: WorkOrder) -> Point:
 
 
 def gaps(
-    session: Session, technicians: Iterable[Technician], since: datetime, until: datetime, without: int | None = None
+    session: Session,
+    technicians: Iterable[Technician],
+    since: datetime,
+    until: datetime,
+    without: Collection[int] = (),
 ) -> dict[int, list[Gap]]:
     """Return the free spans of each technician, by id, that begin before `until`; those that end before `since` too
-    where their shift goes on. without: a work order whose appointment counts as not made."""
+    where their shift goes on. without: work orders whose appointments count as not made."""
     homes = {one.id: point(one.latitude, one.longitude) for one in technicians}
     shifts: dict[int, list[tuple[datetime, datetime]]] = {ident: [] for ident in homes}
     absences: dict[int, list[tuple[datetime, datetime]]] = {ident: [] for ident in homes}
@@ -46,7 +50,14 @@ def gaps(
         elif end + overtime > since:
             shifts[ident].append((begin, end + overtime))
     standing = (
-        select(Appointment.technician_id, Appointment.starts_at, Appointment.ends_at, Site.latitude, Site.longitude)
+        select(
+            Appointment.technician_id,
+            Appointment.work_order_id,
+            Appointment.starts_at,
+            Appointment.ends_at,
+            Site.latitude,
+            Site.longitude,
+        )
         .join(WorkOrder, WorkOrder.id == Appointment.work_order_id)
         .outerjoin(Site, Site.id == WorkOrder.site_id)
         .where(
@@ -55,10 +66,10 @@ def gaps(
             Appointment.ends_at > yesterday,
         )
     )
-    if without is not None:
-        standing = standing.where(Appointment.work_order_id != without)
-    for ident, begin, end, latitude, longitude in session.execute(standing):
-        busy[ident].append(Busy(begin, end, point(latitude, longitude)))
+    aside = frozenset(without)
+    for ident, order, begin, end, latitude, longitude in session.execute(standing):
+        if order not in aside:
+            busy[ident].append(Busy(begin, end, point(latitude, longitude)))
     return {
         ident: openings.gaps(openings.working_spans(shifts[ident], absences[ident]), busy[ident], home)
         for ident, home in homes.items()

@@ -100,7 +100,7 @@ def _opening(
     ends_at = starts_at + order.duration
     place, roads = availability.place_of(session, order), book.read(session)
     since = min(now, starts_at)
-    free = availability.gaps(session, [technician], since, starts_at + timedelta(days=2), without=order.id)
+    free = availability.gaps(session, [technician], since, starts_at + timedelta(days=2), without=[order.id])
     opening = openings.at(free[technician.id], place, order.duration, starts_at, now, roads)
     if opening is not None:
         return opening, []

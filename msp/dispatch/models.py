@@ -209,6 +209,43 @@ class RoadFactor(Model):
     found_at: Mapped[datetime]
 
 
+class Depot(Model):
+    """Where the stock lies that is in nobody's van: technicians fetch parts there. There is one."""
+
+    __tablename__ = "depot"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    address: Mapped[str | None]
+    latitude: Mapped[float | None]  # degrees
+    longitude: Mapped[float | None]
+
+
+class Replan(Model):
+    """A better plan for some days that a dispatcher asked the planner for, and what became of it.
+
+    `state`: queued, working, ready, failed, accepted, discarded, undone. `changes`: see changes.py.
+    """
+
+    __tablename__ = "replan"
+    __table_args__ = (CheckConstraint("begins_at < ends_at", name="begins_before_it_ends"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    asked_by: Mapped[str]
+    asked_at: Mapped[datetime]
+    begins_at: Mapped[datetime]  # visits that start from here
+    ends_at: Mapped[datetime]  # until here may move
+    seconds: Mapped[int]  # that the planner may take
+    client_ids: Mapped[list[Any] | None] = mapped_column(JSON)  # whose visits may move; None: everybody's
+    state: Mapped[str] = mapped_column(default="queued")
+    progress: Mapped[float] = mapped_column(default=0.0)  # 0 to 1
+    stopping: Mapped[bool] = mapped_column(default=False)  # show what was found by now
+    problem: Mapped[str] = mapped_column(default="")  # why it failed
+    figures: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    changes: Mapped[list[Any]] = mapped_column(JSON, default=list)
+    decided_by: Mapped[str | None]
+    decided_at: Mapped[datetime | None]
+    undo: Mapped[list[Any]] = mapped_column(JSON, default=list)  # what was there before
+
+
 class Reservation(Model):
     """Parts of one stock that an appointment holds; given back when it is cancelled, used up when it is done."""
 

@@ -36,12 +36,14 @@ def solve(
     tuning: Tuning | None = None,
     began: float | None = None,
     accelerator: str = "auto",
+    told: Callable[[float], bool] | None = None,
 ) -> Solved:
     """Plan a dispatch-problem/1 (parsed JSON). The same seed and iterations give the same plan.
 
     seconds: wall clock, checking included; the search ends a little before. iterations: of ruin and recreate.
     began: the time.monotonic() from which the seconds count. accelerator: pyvrp, none, or auto: PyVRP where it is
-    installed, seconds are given and the problem is near enough to what it can model.
+    installed, seconds are given and the problem is near enough to what it can model. told: called now and then with the
+    share of the work that is done, 0 to 1; the search ends early with what it has when it returns True.
     Raises Misconfigured for a problem without any plan.
     """
     clock = time.monotonic
@@ -78,7 +80,7 @@ def solve(
                 return 1.0
             if iterations is None:
                 share = (now - started) / max(enough - started, 1e-9)
-        return share
+        return 1.0 if told is not None and told(share) else share
 
     improver.run(progress, expired)
     rejected: list[str] = []

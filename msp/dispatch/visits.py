@@ -4,7 +4,7 @@ Every function works in the caller's transaction. Confirming a visit holds its p
 updates, so that of two dispatchers who press at once one is told who was first.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -219,11 +219,13 @@ def assign(
     now: datetime,
     expected_version: int | None = None,
     promised: tuple[datetime, datetime] | None = None,
+    aside: Collection[int] = (),
 ) -> Appointment:
     """Confirm a visit: the skill is there, the parts are held, the time is free. Returns the appointment.
 
     expected_version: that of the appointment the dispatcher saw; None when there was none.
-    promised: the window of arrival told to the client.
+    promised: the window of arrival told to the client. aside: work orders that this transaction moves too, later: the
+    time that their appointments hold counts as free.
     Raises Conflict when somebody else was first, and Refused naming every missing skill, part or opening.
     """
     order = session.scalar(select(WorkOrder).where(WorkOrder.id == work_order_id).with_for_update())
@@ -243,7 +245,7 @@ def assign(
         missing.append(f"{technician.name} is not active")
     held = _held_parts(session, order, technician, missing)
     until = max(now, starts_at) + timedelta(days=2)
-    free = availability.gaps(session, [technician], now, until, without=order.id)[technician.id]
+    free = availability.gaps(session, [technician], now, until, without=[order.id, *aside])[technician.id]
     opening = openings.at(
         free, availability.place_of(session, order), order.duration, starts_at, now, book.read(session)
     )
@@ -405,7 +407,7 @@ def _is_estimate(technician: Technician, place: openings.Point, roads: book.Road
 
 def _free(session: Session, who: Sequence[Technician], now: datetime, order: WorkOrder) -> dict[int, list[Gap]]:
     """Return free spans from now on by technician, as if this work order had no appointment yet."""
-    return availability.gaps(session, who, now, max(now + HORIZON, order.due_at or now), without=order.id)
+    return availability.gaps(session, who, now, max(now + HORIZON, order.due_at or now), without=[order.id])
 
 
 def free_stock(session: Session, sku: str, technician_id: int | None) -> int:

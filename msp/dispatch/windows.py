@@ -42,7 +42,7 @@ def offers(
     roads, place = book.read(session), availability.place_of(session, order)
     able = [one for one in visits.technicians(session) if not visits.lacking(one, order.skills)]
     depot = {sku: visits.free_stock(session, sku, None) for sku in order.parts}
-    free = availability.gaps(session, able, now, now + HORIZON, without=order.id)
+    free = availability.gaps(session, able, now, now + HORIZON, without=[order.id])
     dear = {one.id: _parts_cost(session, order, one, depot) for one in able}
     spans = [(max(gap.begins_at, now), one, gap) for one in able if dear[one.id] is not None for gap in free[one.id]]
     best: dict[datetime, Window] = {}

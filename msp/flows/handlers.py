@@ -11,6 +11,7 @@ from msp.flows import (
     adrift,
     approving,
     backup_gaps,
+    backup_plans,
     consoles,
     credential_grants,
     drills,
@@ -18,6 +19,7 @@ from msp.flows import (
     escalations,
     proving,
     renewals,
+    replans,
     restores,
     roads,
     rotating,
@@ -58,6 +60,12 @@ def restore_test(payload: dict[str, Any]) -> None:
     restores.perform(settings(), int(payload["plan_id"]), payload.get("nominal"), asked_at, payload.get("rungs", ()))
 
 
+@queues.register(backup_plans.HANDLER, failed=backup_plans.gave_up)
+def first_restore(payload: dict[str, Any]) -> None:
+    """Do the first restore of a plan that is being written."""
+    backup_plans.perform_trial(settings(), int(payload["draft_id"]), int(payload["number"]))
+
+
 @queues.register(escalations.HANDLER, tries=4, failed=escalations.gave_up)
 def notice(payload: dict[str, Any]) -> None:
     """Send one notice of an escalation."""
@@ -68,6 +76,12 @@ def notice(payload: dict[str, Any]) -> None:
 def travel_times(_payload: dict[str, Any]) -> None:
     """Ask the map service for drives that are not known."""
     roads.fetch(settings())
+
+
+@queues.register(replans.HANDLER, tries=2, failed=replans.gave_up)
+def replan(payload: dict[str, Any]) -> None:
+    """Look for a better plan of the dispatch board."""
+    replans.compute(int(payload["replan_id"]))
 
 
 @ticks.on_tick("roads", 300.0)

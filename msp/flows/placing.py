@@ -1,5 +1,6 @@
 """A visit put on the board: confirmed with a technician, and its ticket told who comes and when."""
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -25,6 +26,7 @@ def place(
     expected_version: int | None = None,
     promised: tuple[datetime, datetime] | None = None,
     renegotiated: bool = False,
+    aside: Collection[int] = (),
 ) -> Appointment:
     """Confirm or move a visit (see dispatch.visits.assign) and tell its ticket.
 
@@ -53,6 +55,7 @@ def place(
         now=now,
         expected_version=expected_version,
         promised=promised,
+        aside=aside,
     )
     if before != (visit.technician_id, visit.starts_at) or promised is not None:
         tell(session, visit, by=by, now=now)

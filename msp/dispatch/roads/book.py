@@ -39,6 +39,12 @@ class Roads:
             seconds = self._estimate.between(a, b).total_seconds()
         return timedelta(minutes=ceil(seconds * self._factors.at(at, self._zone) / 60 - 1e-9))
 
+    def slowest(self, among: Iterable[datetime]) -> datetime | None:
+        """Return the instant at which the traffic is worst; None where all hours are alike."""
+        if not self._factors.hours:
+            return None
+        return max(among, key=lambda at: self._factors.at(at, self._zone), default=None)
+
     def estimated(self, a: Place, b: Place) -> bool:
         """Whether no map service has told this drive."""
         return rounded(a) != rounded(b) and rounded(b) not in self._known(rounded(a))

@@ -53,6 +53,15 @@ def upgrade() -> None:
         sa.UniqueConstraint("key", name=op.f("uq_client_key")),
     )
     op.create_table(
+        "depot",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("address", sa.Text(), nullable=True),
+        sa.Column("latitude", sa.Double(), nullable=True),
+        sa.Column("longitude", sa.Double(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_depot")),
+    )
+    op.create_table(
         "effect_claim",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("run_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -141,6 +150,27 @@ def upgrade() -> None:
         sa.Column("minimum", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_part")),
         sa.UniqueConstraint("sku", name=op.f("uq_part_sku")),
+    )
+    op.create_table(
+        "replan",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("asked_by", sa.Text(), nullable=False),
+        sa.Column("asked_at", msp.db.UtcDateTime(), nullable=False),
+        sa.Column("begins_at", msp.db.UtcDateTime(), nullable=False),
+        sa.Column("ends_at", msp.db.UtcDateTime(), nullable=False),
+        sa.Column("seconds", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("client_ids", sa.JSON(), nullable=True),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("progress", sa.Double(), nullable=False),
+        sa.Column("stopping", sa.Boolean(), nullable=False),
+        sa.Column("problem", sa.Text(), nullable=False),
+        sa.Column("figures", sa.JSON(), nullable=False),
+        sa.Column("changes", sa.JSON(), nullable=False),
+        sa.Column("decided_by", sa.Text(), nullable=True),
+        sa.Column("decided_at", msp.db.UtcDateTime(), nullable=True),
+        sa.Column("undo", sa.JSON(), nullable=False),
+        sa.CheckConstraint("begins_at < ends_at", name=op.f("ck_replan_begins_before_it_ends")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_replan")),
     )
     op.create_table(
         "repository_lease",
@@ -527,15 +557,25 @@ def upgrade() -> None:
         sa.Column("ladder", sa.JSON(), nullable=False),
         sa.Column("limits", sa.JSON(), nullable=False),
         sa.Column("every", msp.db.Seconds(), nullable=True),
+        sa.Column("removed_at", msp.db.UtcDateTime(), nullable=True),
+        sa.Column("enabled_before", sa.Boolean(), nullable=False),
+        sa.Column("trigger_digest", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(
             ["asset_id"], ["configuration_item.id"], name=op.f("fk_backup_plan_asset_id_configuration_item")
         ),
         sa.ForeignKeyConstraint(["client_id"], ["client.id"], name=op.f("fk_backup_plan_client_id_client")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_backup_plan")),
-        sa.UniqueConstraint("client_id", "name", name=op.f("uq_backup_plan_client_id")),
+        sa.UniqueConstraint("trigger_digest", name=op.f("uq_backup_plan_trigger_digest")),
     )
     with op.batch_alter_table("backup_plan", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_backup_plan_asset_id"), ["asset_id"], unique=False)
+        batch_op.create_index(
+            "one_plan_of_a_name",
+            ["client_id", "name"],
+            unique=True,
+            sqlite_where=sa.text("removed_at IS NULL"),
+            postgresql_where=sa.text("removed_at IS NULL"),
+        )
 
     op.create_table(
         "calendar_feed",
@@ -715,6 +755,31 @@ def upgrade() -> None:
         batch_op.create_index("ix_ticket_escalate", ["escalate_at"], unique=False)
         batch_op.create_index("ix_ticket_next_wake", ["next_wake_at"], unique=False)
         batch_op.create_index("ix_ticket_open_by_time_left", ["is_open", "next_due_at"], unique=False)
+
+    op.create_table(
+        "backup_draft",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("client_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("asset_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("plan_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("by", sa.Text(), nullable=False),
+        sa.Column("created_at", msp.db.UtcDateTime(), nullable=False),
+        sa.Column("changed_at", msp.db.UtcDateTime(), nullable=False),
+        sa.Column("answers", sa.JSON(), nullable=False),
+        sa.Column("trial_number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("trial_state", sa.Text(), nullable=True),
+        sa.Column("trial", sa.JSON(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["asset_id"], ["configuration_item.id"], name=op.f("fk_backup_draft_asset_id_configuration_item")
+        ),
+        sa.ForeignKeyConstraint(["client_id"], ["client.id"], name=op.f("fk_backup_draft_client_id_client")),
+        sa.ForeignKeyConstraint(["plan_id"], ["backup_plan.id"], name=op.f("fk_backup_draft_plan_id_backup_plan")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_backup_draft")),
+    )
+    with op.batch_alter_table("backup_draft", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_backup_draft_asset_id"), ["asset_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_backup_draft_client_id"), ["client_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_backup_draft_plan_id"), ["plan_id"], unique=False)
 
     op.create_table(
         "backup_watch",
