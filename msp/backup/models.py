@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, Index, LargeBinary, UniqueConstraint
+from sqlalchemy import JSON, ForeignKey, Index, LargeBinary, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from msp.db import Model
@@ -13,7 +13,16 @@ class BackupPlan(Model):
     """One backup that a contract wants proven: where it is, how it is tested, and how old a proof may grow."""
 
     __tablename__ = "backup_plan"
-    __table_args__ = (UniqueConstraint("client_id", "name"),)
+    __table_args__ = (
+        Index(
+            "one_plan_of_a_name",
+            "client_id",
+            "name",
+            unique=True,
+            sqlite_where=text("removed_at IS NULL"),
+            postgresql_where=text("removed_at IS NULL"),
+        ),
+    )
     id: Mapped[int] = mapped_column(primary_key=True)
     client_id: Mapped[int] = mapped_column(ForeignKey("client.id"))
     asset_id: Mapped[int | None] = mapped_column(ForeignKey("configuration_item.id"), index=True)
@@ -29,6 +38,26 @@ class BackupPlan(Model):
     ladder: Mapped[list[Any]] = mapped_column(JSON, default=list)  # ladder.py: which rungs when; empty: all by `cron`
     limits: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)  # ladder.py: nice, ionice, window, jitter_s
     every: Mapped[timedelta | None]  # how often the job writes a snapshot; None: nobody watches it
+    removed_at: Mapped[datetime | None]  # then it is off; its tests stay, and it can be put back
+    enabled_before: Mapped[bool] = mapped_column(default=True)  # what `enabled` was when it was removed
+    trigger_digest: Mapped[str | None] = mapped_column(unique=True)  # SHA-256 of the token that the backup job holds
+
+
+class BackupDraft(Model):
+    """A plan that somebody is still writing, new or of a plan that stands. Nothing is tested by it on schedule."""
+
+    __tablename__ = "backup_draft"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    client_id: Mapped[int] = mapped_column(ForeignKey("client.id"), index=True)
+    asset_id: Mapped[int | None] = mapped_column(ForeignKey("configuration_item.id"), index=True)
+    plan_id: Mapped[int | None] = mapped_column(ForeignKey("backup_plan.id"), index=True)  # None: a new one
+    by: Mapped[str]
+    created_at: Mapped[datetime]
+    changed_at: Mapped[datetime]
+    answers: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)  # drafts.py: what was answered so far
+    trial_number: Mapped[int] = mapped_column(default=0)  # how often a first restore was asked for
+    trial_state: Mapped[str | None]  # of drafts.TRIAL_STATES; None: never asked for
+    trial: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)  # how far it is, then what it found
 
 
 class RestoreTest(Model):

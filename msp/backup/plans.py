@@ -21,9 +21,11 @@ from msp.backup.verdict import Result
 from msp.clock import utc_now
 from msp.contracts.models import Client
 from msp.db import inserting
+from msp.engine import cron as crons
 from msp.errors import Conflict, Misconfigured, NotFound
 
 LEASE = timedelta(hours=7)  # longer than any test may take
+NAME_LENGTH = 200
 RECENT = 50  # tests that a plan's state is judged by
 
 
@@ -45,21 +47,11 @@ def create(
 ) -> BackupPlan:
     """Store a plan after reading its case as a test would.
 
-    Raises Misconfigured for a case that cannot be run, one that carries its secret, an unknown engine or zone.
+    Raises Misconfigured for a case that cannot be run, one that carries its secret, an unknown engine or zone,
+    Conflict if the client has a plan of that name.
     """
-    if case.get("secret"):
-        raise Misconfigured("The case carries its secret.", advice="Put it into the vault and give its name.")
-    parsed = cases.parse(dict(case), now=utc_now())
-    engines.engine(parsed.engine)
-    try:
-        ZoneInfo(time_zone)
-    except (ZoneInfoNotFoundError, ValueError) as error:
-        raise Misconfigured(f"There is no time zone {time_zone!r}.", advice="Use a name like Europe/Berlin.") from error
-    if len(cron.split()) != 5:
-        raise Misconfigured(f"{cron!r} is not a cron line of five fields.", advice="Use, say, 30 3 * * *.")
-    if proof_every <= timedelta():
-        raise Misconfigured("A proof must be allowed some age.", advice="Give the period of the contract's clause.")
-    ladders.read_limits(limits or {})
+    steps = tuple(ladder)
+    parsed = checked(session, client_id, name, case, cron, time_zone, proof_every, steps, limits or {})
     plan = BackupPlan(
         client_id=client_id,
         asset_id=asset_id,
@@ -72,7 +64,7 @@ def create(
         proof_every=proof_every,
         enabled=True,
         created_at=utc_now(),
-        ladder=ladders.plain(ladder),
+        ladder=ladders.plain(steps),
         limits=dict(limits or {}),
         every=every,
     )
@@ -89,10 +81,49 @@ def create(
     return plan
 
 
+def checked(
+    session: Session,
+    client_id: int,
+    name: str,
+    case: Mapping[str, Any],
+    cron: str,
+    time_zone: str,
+    proof_every: timedelta,
+    ladder: Iterable[LadderStep],
+    limits: Mapping[str, Any],
+    *,
+    itself: int | None = None,
+) -> Case:
+    """Return the case of a plan whose every part means something, read as a test reads it; for what is raised see
+    `create`. itself: the plan that these are to become the parts of."""
+    if not name.strip() or len(name) > NAME_LENGTH:
+        raise Misconfigured("The plan has no name that can be read.", advice=f"Give 1 to {NAME_LENGTH} characters.")
+    if case.get("secret"):
+        raise Misconfigured("The case carries its secret.", advice="Put it into the vault and give its name.")
+    parsed = cases.parse(dict(case), now=utc_now())
+    engines.engine(parsed.engine)
+    try:
+        ZoneInfo(time_zone)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise Misconfigured(f"There is no time zone {time_zone!r}.", advice="Use a name like Europe/Berlin.") from error
+    for line in (cron, *(step.when for step in ladder if step.when != ladders.AFTER_BACKUP)):
+        crons.parse(line, time_zone)
+    if proof_every <= timedelta():
+        raise Misconfigured("A proof must be allowed some age.", advice="Give the period of the contract's clause.")
+    ladders.read_limits(limits)
+    same = select(BackupPlan.id).where(
+        BackupPlan.client_id == client_id, BackupPlan.name == name, BackupPlan.removed_at.is_(None)
+    )
+    other = session.scalar(same if itself is None else same.where(BackupPlan.id != itself))
+    if other is not None:
+        raise Conflict(f"The client has a backup plan {name!r} already, number {other}.", advice="Choose another name.")
+    return parsed
+
+
 def by_id(session: Session, plan_id: int) -> BackupPlan:
-    """Return a plan or raise NotFound."""
+    """Return a plan that was not removed, or raise NotFound."""
     plan = session.get(BackupPlan, plan_id)
-    if plan is None:
+    if plan is None or plan.removed_at is not None:
         raise NotFound(f"There is no backup plan {plan_id}.", advice="See msp backup plan list.")
     return plan
 
@@ -111,6 +142,8 @@ def render(plan: BackupPlan, *, secret: str | None, now: datetime, rungs: Iterab
 
 def switch(session: Session, plan: BackupPlan, enabled: bool, *, by: str) -> None:
     """Switch a plan on or off; who did it is evidence, because a plan that is off proves nothing."""
+    if plan.removed_at is not None:
+        raise Conflict(f"The backup plan {plan.name} was removed.", advice="Put it back first.")
     if plan.enabled == enabled:
         return
     plan.enabled = enabled
@@ -221,6 +254,7 @@ def unproven(session: Session, now: datetime) -> list[tuple[BackupPlan, Proof]]:
 def overview(session: Session, now: datetime, *, client_key: str | None = None) -> list[dict[str, Any]]:
     """Return one plain row a plan: id, client, name, engine, cron, proof, words, last_verdict, proven_at."""
     query = select(BackupPlan, Client).join(Client, Client.id == BackupPlan.client_id)
+    query = query.where(BackupPlan.removed_at.is_(None))
     if client_key is not None:
         query = query.where(Client.key == client_key)
     rows = []

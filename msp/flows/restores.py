@@ -97,7 +97,7 @@ def request_test(session: Session, plan_id: int, *, actor: Actor, now: datetime 
     """Queue a restore test now and return the job's id. Raises NotFound for a plan this actor may not see."""
     now = now or utc_now()
     plan = session.get(BackupPlan, plan_id)
-    if plan is None or not may(actor, "backup.request", plan.client_id):
+    if plan is None or plan.removed_at is not None or not may(actor, "backup.request", plan.client_id):
         raise NotFound(f"There is no backup plan {plan_id}.", advice="Look it up on the proof board.")
     job_id = f"restore:{plan.id}:{now:%Y%m%dT%H%M%S.%f}"
     payload = {"plan_id": plan.id, "asked_at": now.isoformat()}
@@ -119,7 +119,9 @@ def perform(
     is put off: it is queued again under the same name of its own.
     """
     with db.begin() as session:
-        plan = plans.by_id(session, plan_id)
+        plan = session.get_one(BackupPlan, plan_id)
+        if plan.removed_at is not None:  # after this was queued
+            return
         vault = Vault.from_file(settings.key_path)
         secret = None
         if plan.secret_name:
@@ -183,8 +185,10 @@ def _begin(session: Session, plan: BackupPlan, nominal: str | None, asked_at: da
 def record(session: Session, test_id: int, result: Any, *, now: datetime) -> RestoreTest:
     """Store what a test showed; a verdict that is no proof opens or continues the plan's one ticket."""
     test = session.get_one(RestoreTest, test_id)
-    plan = plans.by_id(session, test.plan_id)
+    plan = session.get_one(BackupPlan, test.plan_id)
     plans.record_test(session, plan, result, now=now, test=test)
+    if plan.removed_at is not None:  # while it was at work: nobody waits for it any more
+        return test
     if result.verdict in ("fail", "error"):
         test.ticket_id = _tell(session, plan, result.verdict, _finding(result), now).id
     elif result.highest_rung >= PROOF_RUNG and (ticket := _standing(session, plan)):
@@ -249,7 +253,7 @@ def tell_overdue(session: Session, now: datetime) -> int:
 def gave_up(session: Session, payload: dict[str, Any], what: str) -> None:
     """A test that could not even be carried out is an error: never a pass, and it opens a ticket too."""
     plan = session.get(BackupPlan, int(payload["plan_id"]))
-    if plan is None:
+    if plan is None or plan.removed_at is not None:
         return
     now = utc_now()
     query = select(RestoreTest).where(RestoreTest.plan_id == plan.id, RestoreTest.finished_at.is_(None))

@@ -7,7 +7,7 @@ RIGHTS: dict[str, frozenset[str]] = {
     "admin": frozenset({"*"}),
     "technician": frozenset(
         {"staff.see", "ticket.see", "ticket.work", "run.see", "run.request", "asset.see", "contract.see"}
-        | {"backup.see", "backup.request", "dispatch.see", "visit.work", "evidence.see"}
+        | {"backup.see", "backup.request", "backup.edit", "dispatch.see", "visit.work", "evidence.see"}
         | {"console.open", "console.see"}
         | {"credential.see", "credential.ask", "credential.rotate", "host_key.propose"}
     ),
@@ -17,7 +17,7 @@ RIGHTS: dict[str, frozenset[str]] = {
     ),
     "account manager": frozenset(
         {"staff.see", "ticket.see", "run.see", "asset.see", "contract.see", "contract.edit", "billing.confirm"}
-        | {"backup.see", "dispatch.see", "evidence.see", "console.see", "console.end"}
+        | {"backup.see", "backup.edit", "dispatch.see", "evidence.see", "console.see", "console.end"}
         | {"credential.see", "credential.withdraw", "host_key.approve"}
     ),
     "credential keeper": frozenset(

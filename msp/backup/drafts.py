@@ -1,0 +1,263 @@
+"""Plans that are still being written, step by step. Nothing of a draft is tested on schedule or counts for a proof.
+
+Each step is stored by itself, so the writer may leave and go on later; the plan is written once, at the end, by
+`msp.flows.backup_plans.save`. Functions take a session and never commit.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import PurePosixPath
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from msp.backup import case as cases
+from msp.backup import case_fields, engines, proposals
+from msp.backup import ladder as ladders
+from msp.backup.case import Case
+from msp.backup.models import BackupDraft, BackupPlan
+from msp.backup.proposals import Question
+from msp.errors import Conflict, Misconfigured, NotFound, Refused
+
+STEPS = ("asset", "engine", "trial", "found", "ladder", "summary")
+TRIAL_STATES = ("queued", "running", "done", "failed")
+DEFAULT_CRON = "30 3 * * *"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One question of the first restore, or an assertion of the plan that stands, and whether it is ticked."""
+
+    question: Question
+    ticked: bool
+
+
+def begin(
+    session: Session,
+    now: datetime,
+    *,
+    client_id: int,
+    by: str,
+    time_zone: str,
+    asset_id: int | None = None,
+    asset_name: str = "",
+    proof_every: timedelta | None = None,
+) -> BackupDraft:
+    """Begin a new plan. proof_every: the contract's clause, as the first offer."""
+    answers = {
+        "name": f"{asset_name} backup".strip() if asset_name else "",
+        "time_zone": time_zone,
+        "proof_every_s": int((proof_every or timedelta(days=7)).total_seconds()),
+    }
+    draft = BackupDraft(
+        client_id=client_id, asset_id=asset_id, by=by, created_at=now, changed_at=now, answers=answers, trial={},
+        trial_number=0,
+    )  # fmt: skip
+    session.add(draft)
+    session.flush()
+    return draft
+
+
+def begin_change(session: Session, plan: BackupPlan, now: datetime, *, by: str) -> BackupDraft:
+    """Begin to change a plan, or go on where this person left off. Until it is saved the plan stays as it is."""
+    if plan.removed_at is not None:
+        raise Conflict(f"The backup plan {plan.name} was removed.", advice="Put it back first.")
+    known = session.scalar(select(BackupDraft).where(BackupDraft.plan_id == plan.id, BackupDraft.by == by))
+    if known is not None:
+        return known
+    case, rest, kept = taken_apart(plan.case, plan.engine)
+    answers = {
+        "name": plan.name,
+        "engine": plan.engine,
+        "case": case,
+        "rest": rest,
+        "kept": [question.plain() for question in kept],
+        "secret_name": plan.secret_name,
+        "proof_every_s": int(plan.proof_every.total_seconds()),
+        "every_s": int(plan.every.total_seconds()) if plan.every else None,
+        "cron": plan.cron,
+        "time_zone": plan.time_zone,
+        "ladder": list(plan.ladder),
+        "limits": dict(plan.limits),
+        "seen": fingerprint(plan),
+    }
+    draft = BackupDraft(
+        client_id=plan.client_id, asset_id=plan.asset_id, plan_id=plan.id, by=by, created_at=now, changed_at=now,
+        answers=answers, trial={}, trial_number=0,
+    )  # fmt: skip
+    session.add(draft)
+    session.flush()
+    return draft
+
+
+def taken_apart(document: Mapping[str, Any], engine: str) -> tuple[dict[str, Any], dict[str, Any], list[Question]]:
+    """Return a stored case in three: what a form shows, what it does not know, and what is asserted. Pure."""
+    case, _ = case_fields.read(engine, case_fields.shown(document, engine))
+    known = {one.name.partition(".")[0] for one in case_fields.of(engine)} | {"engine", "expect", "case", "secret"}
+    rest = {name: value for name, value in document.items() if name not in known}
+    told = [one.name.split(".")[1] for one in case_fields.of(engine) if one.name.startswith("expect.")]
+    told = [name for name in told if name not in ("postgres", "mariadb")]
+    return case, rest, proposals.standing(document.get("expect") or {}, told)
+
+
+def fingerprint(plan: BackupPlan) -> str:
+    """Return what tells whether a plan was changed meanwhile."""
+    parts: list[Any] = [
+        plan.name,
+        plan.engine,
+        plan.case,
+        plan.secret_name,
+        plan.cron,
+        plan.time_zone,
+        plan.ladder,
+        plan.limits,
+    ]
+    parts += [plan.asset_id, plan.proof_every.total_seconds(), plan.every.total_seconds() if plan.every else None]
+    return json.dumps(parts, sort_keys=True, ensure_ascii=False)
+
+
+def answer(draft: BackupDraft, now: datetime, **values: Any) -> None:
+    """Store answers. What was tried is forgotten when where the backup lies or how it is opened has changed."""
+    tried = _tried(draft.answers)
+    draft.answers = {**draft.answers, **values}
+    draft.changed_at = now
+    if _tried(draft.answers) != tried:
+        draft.trial_state, draft.trial = None, {}
+
+
+def _tried(answers: Mapping[str, Any]) -> list[Any]:
+    return [answers.get(name) for name in ("engine", "case", "rest", "secret_name")]
+
+
+def choices(draft: BackupDraft) -> list[Choice]:
+    """Return everything that may be asserted, what the plan asserted before among it.
+
+    What was never judged is ticked, unless it asserts nothing.
+    """
+    found = {one.key: one for one in map(proposals.read_question, draft.answers.get("kept") or ())}
+    found |= {one.key: one for one in map(proposals.read_question, draft.trial.get("questions") or ())}
+    said: Mapping[str, bool] = draft.answers.get("ticked") or {}
+    return [Choice(one, bool(one.expect) and said.get(key, True)) for key, one in found.items()]
+
+
+def tick(draft: BackupDraft, keys: Iterable[str], now: datetime) -> None:
+    """Keep which of the questions on offer were answered with yes."""
+    yes = set(keys)
+    said = {one.question.key: one.question.key in yes for one in choices(draft) if one.question.expect}
+    answer(draft, now, ticked={**(draft.answers.get("ticked") or {}), **said}, judged=True)
+
+
+def document(draft: BackupDraft, *, asserted: bool = True) -> dict[str, Any]:
+    """Return the case that the draft makes; without what is asserted for the first restore."""
+    answers = draft.answers
+    case = {**(answers.get("rest") or {}), **(answers.get("case") or {}), "engine": answers.get("engine")}
+    parts = [case.get("expect") or {}]
+    parts += [one.question.expect for one in choices(draft) if one.ticked] if asserted else []
+    expect = proposals.merged(parts)
+    case = {**case, "case": answers.get("name") or "draft"}
+    return {**case, "expect": expect} if expect else {name: one for name, one in case.items() if name != "expect"}
+
+
+def parsed(draft: BackupDraft, *, secret: str | None, now: datetime) -> Case:
+    """Return the case of the first restore; `secret` comes from the vault just before."""
+    whole = document(draft, asserted=False)
+    return cases.parse(whole if secret is None else {**whole, "secret": secret}, now=now, where="the draft")
+
+
+def missing(draft: BackupDraft) -> list[str]:
+    """Return the steps that are not answered yet, in order; a plan may be saved when there is none."""
+    answers = draft.answers
+    lacks = []
+    if not answers.get("name"):
+        lacks.append("asset")
+    if not answers.get("engine") or (case_fields.needs_secret(answers["engine"]) and not answers.get("secret_name")):
+        lacks.append("engine")
+    if not answers.get("scheduled") and draft.plan_id is None:
+        lacks.append("ladder")
+    return lacks
+
+
+def next_step(draft: BackupDraft) -> str:
+    """Return where the writer goes on: the first step that is not answered, or the first restore, or the end."""
+    lacks = missing(draft)
+    if lacks and lacks[0] in ("asset", "engine"):
+        return lacks[0]
+    if draft.trial_state != "done" and draft.plan_id is None and not draft.answers.get("judged"):
+        return "trial"
+    if draft.trial_state == "done" and not draft.answers.get("judged"):
+        return "found"
+    return lacks[0] if lacks else "summary"
+
+
+def steps_of(draft: BackupDraft) -> tuple[tuple[ladders.LadderStep, ...], ladders.Limits]:
+    """Return the draft's ladder and limits; raises Misconfigured for those that mean nothing."""
+    return ladders.read(draft.answers.get("ladder") or ()), ladders.read_limits(draft.answers.get("limits") or {})
+
+
+def by_id(session: Session, draft_id: int) -> BackupDraft:
+    """Return a draft or raise NotFound."""
+    draft = session.get(BackupDraft, draft_id)
+    if draft is None:
+        raise NotFound(f"There is no draft {draft_id}.", advice="It was saved or thrown away; see the proof board.")
+    return draft
+
+
+def open_ones(session: Session, client_ids: Sequence[int] | None, by: str) -> list[BackupDraft]:
+    """Return what a person is still writing, the newest first."""
+    query = select(BackupDraft).where(BackupDraft.by == by).order_by(BackupDraft.changed_at.desc(), BackupDraft.id)
+    if client_ids is not None:
+        query = query.where(BackupDraft.client_id.in_(client_ids))
+    return list(session.scalars(query))
+
+
+def refuse_foreign(session: Session, client_id: int, case: Mapping[str, Any], closed: Iterable[str] = ()) -> None:
+    """Raise Refused where a case points at what is not this client's: another client's backup, or our own folders.
+
+    closed: places of this installation. Whoever writes a plan learns what is in the backup.
+    """
+    places = [str(case[name]) for name in ("repo", "file") if case.get(name)]
+    places += [str(one) for one in [(case.get("expect") or {}).get("manifest")] if one]
+    for place in places:
+        if any(_overlap(place, own) for own in closed):
+            raise Refused(f"{place} belongs to this installation.", advice="Name the folder of the backup.")
+    query = select(BackupPlan).where(BackupPlan.client_id != client_id, BackupPlan.removed_at.is_(None))
+    if case.get("engine") == "bacula":  # one director serves all clients; whose job it is, its client says
+        return
+    for other in session.scalars(query):
+        theirs = [str(other.case[name]) for name in ("repo", "file") if other.case.get(name)]
+        for place in places:
+            if any(_overlap(place, one) for one in theirs):
+                raise Refused(
+                    f"{place} is a backup of another client.", advice="Look at the path; ask who keeps that plan."
+                )
+
+
+def _overlap(one: str, other: str) -> bool:
+    if not (one.startswith("/") and other.startswith("/")):
+        return one.rstrip("/") == other.rstrip("/")
+    first, second = _plain(one), _plain(other)
+    return first == second or first in second.parents or second in first.parents
+
+
+def _plain(path: str) -> PurePosixPath:
+    parts: list[str] = []
+    for part in PurePosixPath(path).parts[1:]:
+        parts = parts[:-1] if part == ".." else [*parts, part]
+    return PurePosixPath("/", *parts)
+
+
+def engine_names() -> list[str]:
+    """Return the engines on offer, those that most people use first."""
+    usual = ["restic", "borg", "bacula", "pg_dump", "mariadb_dump", "tar", "tree", "qcow2"]
+    return usual + [name for name in engines.names() if name not in usual]
+
+
+def need_engine(name: str) -> str:
+    """Return an engine's name as it is stored; raises Misconfigured for one that is not known."""
+    name = cases.ALIASES.get(name, name)
+    if name not in engines.names():
+        raise Misconfigured(f"There is no engine {name!r}.", advice=f"Known: {', '.join(engines.names())}.")
+    return name
