@@ -4,7 +4,8 @@ import base64
 import binascii
 import hashlib
 import re
-from typing import Any
+from collections.abc import Collection
+from typing import Any, Final
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -15,6 +16,7 @@ from msp.assets.models import ConfigurationItem, HostKey, Relationship
 from msp.clock import utc_now
 from msp.errors import Conflict, Misconfigured, NotFound
 
+MANY: Final = 500  # items in one query
 _CERTIFICATE = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -120,6 +122,21 @@ def pin(session: Session, item: ConfigurationItem, public_key: str, *, by: str) 
         data={"fingerprint": mark, "asset": item.name},
     )
     return key
+
+
+def all_pinned(session: Session, asset_ids: Collection[int]) -> dict[int, tuple[str, ...]]:
+    """Return the public keys that are valid now, by number of the item; items without any are absent."""
+    found: dict[int, tuple[str, ...]] = {}
+    numbers = list(asset_ids)
+    for begin in range(0, len(numbers), MANY):
+        query = (
+            select(HostKey.asset_id, HostKey.public_key)
+            .where(HostKey.asset_id.in_(numbers[begin : begin + MANY]), HostKey.withdrawn_at.is_(None))
+            .order_by(HostKey.id)
+        )
+        for asset_id, key in session.execute(query):
+            found[asset_id] = (*found.get(asset_id, ()), key)
+    return found
 
 
 def pinned(session: Session, asset_id: int) -> list[HostKey]:

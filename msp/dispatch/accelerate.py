@@ -6,7 +6,7 @@ seed. Whatever our scheduler refuses stays out and is planned by our own inserti
 is better by our own score. Without the package, or where little of a problem fits its model, nothing changes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Any
 
@@ -147,12 +147,12 @@ class Simplified:
             )
         return vehicles, [pyvrp.Depot(place) for place in depots]
 
-    def routes(self, seconds: float | None, iterations: int | None, seed: int) -> Iterator[tuple[int, list[int]]]:
+    def routes(self, enough: int | Callable[[], bool], seed: int) -> Iterator[tuple[int, list[int]]]:
         """Solve and yield (lane, visits in order); each lane at most once."""
         from pyvrp import PenaltyParams, SolveParams, solve
-        from pyvrp.stop import MaxIterations, MaxRuntime
+        from pyvrp.stop import MaxIterations
 
-        stop = MaxRuntime(seconds) if seconds is not None else MaxIterations(iterations or 0)
+        stop = MaxIterations(enough) if isinstance(enough, int) else lambda _cost: enough()
         params = SolveParams(penalty=PenaltyParams(max_penalty=HOPELESS_PENALTY))
         best = solve(self.data, stop, seed=seed, collect_stats=False, display=False, params=params).best
         free = [list(lanes) for lanes in self.lanes]
@@ -162,13 +162,14 @@ class Simplified:
                 yield free[route.vehicle_type()].pop(0), order
 
 
-def reseed(solution: Solution, *, seconds: float | None, iterations: int | None, seed: int, scale: float) -> list[int]:
+def reseed(solution: Solution, *, enough: int | Callable[[], bool], seed: int, scale: float) -> list[int]:
     """Replace the plan by PyVRP's as far as our scheduler takes it, and return the visits that are out.
 
-    The caller plans those, compares, and goes back to what it had if that was better. solution: nothing in it pinned.
+    enough: iterations of its search, or what says that there have been enough. solution: nothing in it pinned. The
+    caller plans those visits, compares, and goes back to what it had if that was better.
     """
     net = solution.net
-    found = list(Simplified(net, scale).routes(seconds, iterations, seed))
+    found = list(Simplified(net, scale).routes(enough, seed))
     planned = [visit for visit in range(net.visit_count) if solution.where[visit] >= 0]
     solution.remove(dict.fromkeys(planned))
     for lane, order in found:

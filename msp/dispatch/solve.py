@@ -37,16 +37,17 @@ def solve(
     began: float | None = None,
     accelerator: str = "auto",
     told: Callable[[float], bool] | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Solved:
     """Plan a dispatch-problem/1 (parsed JSON). The same seed and iterations give the same plan.
 
     seconds: wall clock, checking included; the search ends a little before. iterations: of ruin and recreate.
-    began: the time.monotonic() from which the seconds count. accelerator: pyvrp, none, or auto: PyVRP where it is
+    began: the reading of `clock` from which the seconds count. accelerator: pyvrp, none, or auto: PyVRP where it is
     installed, seconds are given and the problem is near enough to what it can model. told: called now and then with the
-    share of the work that is done, 0 to 1; the search ends early with what it has when it returns True.
+    share of the work that is done, 0 to 1; the search ends early with what it has when it returns True. clock: tells
+    the seconds; a comparison on a busy machine gives time.process_time.
     Raises Misconfigured for a problem without any plan.
     """
-    clock = time.monotonic
     begin = clock() if began is None else began
     problem = problems.from_json(raw)
     if seconds is None and iterations is None:
@@ -66,7 +67,7 @@ def solve(
     insert(solution, by_difficulty(solution), expired)
     solution.forget()
     first = solution.snapshot()
-    _accelerate(solution, accelerator, until - clock() if until is not None else None, iterations, seed, expired)
+    _accelerate(solution, accelerator, until, iterations, seed, clock, expired)
     improver = Improver(solution, seed, tuning)
     started = clock()
 
@@ -101,9 +102,10 @@ def solve(
 def _accelerate(
     solution: Solution,
     accelerator: str,
-    left: float | None,
+    until: float | None,
     iterations: int | None,
     seed: int,
+    clock: Callable[[], float],
     expired: Callable[[], bool],
 ) -> None:
     """Let PyVRP look for a better start, if it is wanted and may help; a worse one is not kept."""
@@ -115,13 +117,19 @@ def _accelerate(
         if accelerator == "pyvrp":
             raise Misconfigured("PyVRP is not installed.", advice="Install the extra: msp-toolkit[routing].")
         return
-    share = accelerate.fits(solution.net)
+    share, left = accelerate.fits(solution.net), until - clock() if until is not None else None
     wanted = share > 0 if accelerator == "pyvrp" else share >= accelerate.ENOUGH and left is not None
     if not wanted or (left is not None and left < accelerate.SHORTEST):
         return
     before, score = solution.snapshot(), (solution.tier1, solution.tier2)
-    seconds = left * (accelerate.MOST if share >= 1 else accelerate.SOME) if left is not None else None
-    absent = accelerate.reseed(solution, seconds=seconds, iterations=iterations, seed=seed, scale=solution.scale)
+    enough: int | Callable[[], bool] = iterations or 0
+    if left is not None:
+        end = clock() + left * (accelerate.MOST if share >= 1 else accelerate.SOME)
+
+        def enough() -> bool:
+            return clock() >= end
+
+    absent = accelerate.reseed(solution, enough=enough, seed=seed, scale=solution.scale)
     insert(solution, absent, expired)
     solution.forget()
     if (solution.tier1, solution.tier2) >= score:

@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from msp import db, events, evidence
+from msp.assets import inventory
 from msp.assets.models import ConfigurationItem
 from msp.clock import utc_now
 from msp.contracts.clauses import ALLOW, ASK, BreakGlass
@@ -146,12 +147,12 @@ def read(
         longest_step=reaching.longest_step(ready),
         force_command=reaching.only_command(ready, dry_run=run.dry_run),
     )
-    once = reaching.Once(keys)
+    once, pins = reaching.Once(keys), inventory.all_pinned(session, [item.id for _, item in rows])
     targets: dict[int, Target] = {}  # by position
     for host, item in rows:
         try:
             targets[host.position] = target_of(
-                session, once, item, which=values.get(item.id, CURRENT), certificates=certificates
+                session, once, item, which=values.get(item.id, CURRENT), certificates=certificates, pins=pins
             )
         except MspError as error:  # one host's secret that does not open keeps no other host waiting
             kind = "not_started" if error.retry else "refused" if isinstance(error, Refused) else "auth_failed"

@@ -1,7 +1,9 @@
 """From an item as recorded to a target: the log-in, the pins, the bastions before it."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Protocol
 
 from sqlalchemy.orm import Session
@@ -46,25 +48,34 @@ def target_of(
     *,
     which: str = CURRENT,
     certificates: CredentialSource | None = None,
+    pins: Mapping[int, tuple[str, ...]] = MappingProxyType({}),
 ) -> Target:
     """Return where an item is reached, its log-in, the host keys that are pinned, and the bastions before it.
 
     keys: opens its secret. which: of the values of a secret that is being rotated. certificates: makes the
-    credential of an item that is entered with a certificate of our own; without it that is Misconfigured.
+    credential of an item that is entered with a certificate of our own; without it that is Misconfigured. pins: of many
+    items by number, if somebody has read them for all (inventory.all_pinned).
     """
-    hops = tuple(_one(session, keys, hop, CURRENT, certificates) for hop in reach.bastions(session, item))
-    return replace(_one(session, keys, item, which, certificates), via=hops)
+    hops = tuple(_one(session, keys, hop, CURRENT, certificates, pins) for hop in reach.bastions(session, item))
+    return replace(_one(session, keys, item, which, certificates, pins), via=hops)
 
 
 def _one(
-    session: Session, keys: Opener, item: ConfigurationItem, which: str, certificates: CredentialSource | None
+    session: Session,
+    keys: Opener,
+    item: ConfigurationItem,
+    which: str,
+    certificates: CredentialSource | None,
+    pins: Mapping[int, tuple[str, ...]],
 ) -> Target:
+    if item.id not in pins:
+        pins = inventory.all_pinned(session, [item.id])
     return Target(
         name=item.name,
         address=item.address or "",
         port=item.port or PORTS.get(item.transport, 22),
         credential=_credential(session, keys, item, which, certificates),
-        host_keys=tuple(key.public_key for key in inventory.pinned(session, item.id)),
+        host_keys=pins.get(item.id, ()),
         transport=item.transport,
         platform=item.platform,
         kind=item.kind,
