@@ -74,23 +74,6 @@ def add(name: str, client_key: str, facts: tuple[str, ...], **fields: Any) -> No
         )
 
 
-@asset.command(epilog="Example: msp asset pin --client alfa srv-fs1 'ssh-ed25519 AAAA...'")
-@click.argument("name")
-@click.argument("public_key")
-@client_option
-def pin(name: str, public_key: str, client_key: str) -> None:
-    """Pin the SSH host key of NAME, or its certificate (sha256:FINGERPRINT); a run refuses every other one."""
-    from msp import db
-    from msp.assets import inventory
-    from msp.contracts import agreements
-
-    console.use_database()
-    with db.begin() as session:
-        client = agreements.client_by_key(session, client_key)
-        key = inventory.pin(session, inventory.by_name(session, client.id, name), public_key, by="cli")
-        click.echo(f"Pinned {inventory.fingerprint(key.public_key)}.")
-
-
 @asset.command(epilog="Example: msp asset impact --client alfa disk-01")
 @click.argument("name")
 @client_option
@@ -120,5 +103,5 @@ def impact(name: str, client_key: str, as_json: bool) -> None:
         console.print_table(columns, rows)
 
 
-for command in (assets_reach.reach, assets_reach.old_algorithms):
+for command in (assets_reach.pin, assets_reach.reach, assets_reach.old_algorithms):
     asset.add_command(command)

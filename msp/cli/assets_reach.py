@@ -1,4 +1,4 @@
-"""msp asset reach and old-algorithms: the way to an item, and leave for what its old software needs."""
+"""msp asset pin, reach and old-algorithms: whom we expect there, the way to it, leave for what its software needs."""
 
 from typing import Any
 
@@ -23,6 +23,45 @@ def facts_of(pairs: tuple[str, ...]) -> dict[str, Any]:
         plain = {"true": True, "false": False}.get(value, value)
         found[name] = int(value) if value.isdecimal() else plain
     return found
+
+
+@click.command("pin", epilog="Example: msp asset pin --client alfa srv-fs1 'ssh-ed25519 AAAA...'")
+@click.argument("name")
+@click.argument("public_key")
+@click.option("--client", "client_key", required=True, help="Key of the client.")
+@click.option(
+    "--reason", default="", help="How another key than the pinned one was confirmed; a second person reads it."
+)
+@click.option("--approval", "change_id", type=int, metavar="CHANGE", help="Be the second person for this change.")
+@click.option("--break-glass", default="", metavar="REASON", help="Pin another key at once, alone; kept as evidence.")
+def pin(name: str, public_key: str, client_key: str, reason: str, change_id: int | None, break_glass: str) -> None:
+    """Pin the SSH host key of NAME, or its certificate (sha256:FINGERPRINT); a run refuses every other one.
+
+    Another key in place of the pinned one needs a --reason, and counts when a second person approves it.
+    """
+    from msp import db
+    from msp.assets import host_keys, inventory
+    from msp.assets.models import HostKeyChange
+    from msp.contracts import agreements
+    from msp.errors import Misconfigured
+
+    if (change_id is not None and (reason or break_glass)) or (reason and break_glass):
+        raise Misconfigured(
+            "Asking, approving and breaking the glass exclude each other.",
+            advice="Give one of --reason, --approval and --break-glass.",
+        )
+    console.use_database()
+    with db.begin() as session:
+        client = agreements.client_by_key(session, client_key)
+        item = inventory.by_name(session, client.id, name)
+        found = host_keys.pin(
+            session, item, public_key, by="cli", reason=reason, change_id=change_id, break_glass=break_glass
+        )
+        mark = inventory.fingerprint(found.public_key)
+        if isinstance(found, HostKeyChange):
+            click.echo(f"Asked for {mark} as change {found.id}; the old pin counts until a second person approves it.")
+        else:
+            click.echo(f"Pinned {mark}.")
 
 
 @click.command("reach", epilog="Example: msp asset reach --client alfa db-1 --via edge --credential ca --user msp")

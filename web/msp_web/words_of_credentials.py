@@ -33,6 +33,7 @@ BADGES["key_change"] = {
     "waiting": Badge(_("waiting for a second person"), WARN, "hand-stop"),
     "approved": Badge(_("approved"), GOOD, "circle-check"),
     "declined": Badge(_("declined"), BAD, "circle-x"),
+    "forced": Badge(_("glass broken"), WARN, "alert-triangle"),
     "outdated": Badge(_("outdated"), QUIET, "clock-x"),
 }
 WORDS["secret_kind"] = {"password": _("password"), "ssh_key": _("SSH key"), "other": _("other secret")}

@@ -246,15 +246,12 @@ def pin(asset_id: int) -> Answer:
     form = request.form
     with unit_of_work() as session:
         item = scoped(session, ConfigurationItem, asset_id)
-        key = form.get("public_key", "").strip()
-        if inventory.pinned(session, item.id):
-            host_keys.propose(session, item, key, reason=form.get("reason", ""), by=actor().name)
-            told = gettext("Asked for. The old pin stays in force until a second person approves.")
-        elif can("asset.edit", item.client_id):
-            inventory.pin(session, item, key, by=actor().name)
-            told = gettext("The host key is pinned.")
-        else:
+        if not inventory.pinned(session, item.id) and not can("asset.edit", item.client_id):
             raise Refused("Your role does not pin a first key.", advice="Ask an administrator.")
+        found = host_keys.pin(session, item, form.get("public_key", ""), reason=form.get("reason", ""), by=actor().name)
+        told = gettext("The host key is pinned.")
+        if isinstance(found, HostKeyChange):
+            told = gettext("Asked for. The old pin stays in force until a second person approves.")
     flash(told, "success")
     return redirect(url_for("assets.show", asset_id=asset_id, _anchor="host-keys"))
 
