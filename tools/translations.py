@@ -1,4 +1,4 @@
-"""Keep the catalogues of the pages whole.
+"""Keep the catalogues whole: of the pages, and of what msp itself says (see msp/sentences.py).
 
     python tools/translations.py              take new strings in, drop old ones, compile; list what is untranslated
     python tools/translations.py fill FILE    take translations from a JSON object {string: translation} first;
@@ -17,9 +17,13 @@ from babel.messages.extract import extract_from_dir
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from sentences import sentences
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ROOT / "web" / "msp_web"
 FOLDER = PAGES / "translations"
+SAID = ROOT / "msp" / "translations"
 LOCALES = ("en", "ru")
 METHODS = [("**.py", "python"), ("templates/**.html", "jinja2")]
 KEYWORDS = {"_": None, "gettext": None, "ngettext": (1, 2), "lazy_gettext": None, "lazy_ngettext": (1, 2)}
@@ -36,22 +40,34 @@ def extracted() -> Catalog:
     return catalog
 
 
+def extracted_sentences() -> Catalog:
+    """Return every sentence that msp says, in the order of files."""
+    catalog = Catalog(project="msp-toolkit", charset="utf-8")
+    for text, file in sentences().items():
+        catalog.add(text, locations=[(file, 0)])
+    return catalog
+
+
+def file_of_sentences(locale: str) -> Path:
+    return SAID / f"{locale}.po"
+
+
 def file_of(locale: str) -> Path:
     return FOLDER / locale / "LC_MESSAGES" / "messages.po"
 
 
-def stored(locale: str) -> Catalog:
-    """Return the catalogue as it is in the repository."""
-    file = file_of(locale)
+def stored(locale: str, file: Path | None = None) -> Catalog:
+    """Return a catalogue as it is in the repository: that of the pages, or of `file`."""
+    file = file or file_of(locale)
     if not file.exists():
         return Catalog(locale=locale, project="msp-toolkit", charset="utf-8")
     with file.open("rb") as source:
         return read_po(source, locale=locale)
 
 
-def updated(locale: str, template: Catalog) -> Catalog:
+def updated(locale: str, template: Catalog, file: Path | None = None) -> Catalog:
     """Return the stored catalogue with the strings of `template` and no others. Nothing is guessed."""
-    old = stored(locale)
+    old = stored(locale, file)
     new = Catalog(locale=locale, project="msp-toolkit", charset="utf-8")
     for message in template:
         if not message.id:
@@ -96,32 +112,35 @@ def compiled(catalog: Catalog) -> bytes:
     return out.getvalue()
 
 
-def fill(catalog: Catalog, translations: dict[str, object]) -> None:
-    """Put translations into the catalogue. Raises KeyError for a string that the pages do not have."""
+def fill(catalogs: list[Catalog], translations: dict[str, object]) -> None:
+    """Put translations into the catalogues that have their string. Raises KeyError for a string that none has."""
     for text, translation in translations.items():
-        message = catalog.get(text.split("|")[0] if isinstance(translation, list) else text)
-        if message is None:
-            raise KeyError(f"No page says {text!r}.")
-        message.string = tuple(translation) if isinstance(translation, list) else str(translation)
+        known = [catalog.get(text.split("|")[0] if isinstance(translation, list) else text) for catalog in catalogs]
+        if not any(known):
+            raise KeyError(f"Nobody says {text!r}.")
+        for message in filter(None, known):
+            message.string = tuple(translation) if isinstance(translation, list) else str(translation)
 
 
 def main(arguments: list[str]) -> int:
     """Update every catalogue; return 1 if something is untranslated."""
-    template = extracted()
+    pages, said = extracted(), extracted_sentences()
     missing: list[str] = []
     for locale in LOCALES:
-        catalog = updated(locale, template)
-        if arguments[:1] == ["fill"] and locale != "en":
-            fill(catalog, json.loads(Path(arguments[1]).read_text("utf-8")))
-        file = file_of(locale)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(written(catalog))
-        with file.open("rb") as source:  # compiled from what was written: the two never differ
-            file.with_suffix(".mo").write_bytes(compiled(read_po(source, locale=locale)))
-        missing += [f"{locale}: {text}" for text in untranslated(catalog)]
+        files = {file_of(locale): updated(locale, pages)}
+        if locale != "en":  # a sentence is English already
+            files[file_of_sentences(locale)] = updated(locale, said, file_of_sentences(locale))
+            if arguments[:1] == ["fill"]:
+                fill(list(files.values()), json.loads(Path(arguments[1]).read_text("utf-8")))
+        for file, catalog in files.items():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(written(catalog))
+            with file.open("rb") as source:  # compiled from what was written: the two never differ
+                file.with_suffix(".mo").write_bytes(compiled(read_po(source, locale=locale)))
+            missing += [f"{locale}: {text}" for text in untranslated(catalog)]
     for line in missing:
         print(line)
-    print(f"{len(template)} strings, {len(missing)} untranslated", file=sys.stderr)
+    print(f"{len(pages)} strings, {len(said)} sentences, {len(missing)} untranslated", file=sys.stderr)
     return 1 if missing else 0
 
 

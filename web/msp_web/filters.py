@@ -114,7 +114,7 @@ def inline_svg(data_url: str) -> Markup:
 
 def install(app: Flask) -> None:
     """Give the filters to every template."""
-    for function in (moment, duration, since, day, money, number, minutes, inline_svg):
+    for function in (moment, duration, since, day, money, number, minutes, inline_svg, language.said):
         app.jinja_env.filters[function.__name__] = function
     app.jinja_env.globals.update(badge_of=words.badge_of, word=words.word, now=utc_now)
 

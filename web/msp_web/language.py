@@ -7,6 +7,8 @@ from zoneinfo import ZoneInfo, available_timezones
 from flask import Flask, current_app, request
 from flask_babel import Babel, get_locale
 
+from msp import sentences
+from msp.errors import MspError
 from msp_web.access import current_actor
 
 LANGUAGES = {"en": "English", "ru": "Русский"}
@@ -20,6 +22,16 @@ def language() -> str:
     asking = current_actor()
     chosen = asking.language if asking else request.cookies.get(COOKIE, current_app.config["MSP_LANGUAGE"])
     return chosen if chosen in LANGUAGES else "en"
+
+
+def said(text: str | None) -> str:
+    """Return what the product said, in the language of this request; see msp/sentences.py."""
+    return sentences.said(text or "", language())
+
+
+def explained(error: MspError) -> str:
+    """Return an error with its advice, in the language of this request."""
+    return " ".join(said(part) for part in (error.what, error.advice) if part)
 
 
 def zone() -> ZoneInfo:

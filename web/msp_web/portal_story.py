@@ -9,7 +9,7 @@ from flask_babel import gettext
 
 from msp.desk.models import TicketEvent
 from msp.remote.models import Run
-from msp_web import portal_words, words
+from msp_web import language, portal_words, words
 
 #: kind of an entry -> icon
 ICONS = {
@@ -66,7 +66,7 @@ def _entry(one: TicketEvent, runs: Mapping[int, Run], names: Mapping[str, str], 
         icon=ICONS.get(one.kind, "history"),
         who=portal_words.who(one.actor, names),
         title=title,
-        text="" if told or (machine and one.kind == "state") else one.text,
+        text="" if told or (machine and one.kind == "state") else language.said(one.text) if machine else one.text,
         mine=one.actor in own,
         message=one.kind in MESSAGES,
         href=href,

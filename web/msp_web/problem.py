@@ -11,6 +11,7 @@ from werkzeug.sansio.response import Response as Answer
 
 from msp.db import explain
 from msp.errors import MspError
+from msp_web import language
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ def wants_json() -> bool:
 
 
 def answer(status: int, code: str, what: str, advice: str, retry: bool = False) -> Response:
-    """Return one problem in the form that the caller reads."""
+    """Return one problem in the form that the caller reads: people in their language, programs in English."""
     if wants_json():
         response = jsonify(
             type=f"urn:msp-toolkit:problem:{code}",
@@ -54,7 +55,11 @@ def answer(status: int, code: str, what: str, advice: str, retry: bool = False) 
     else:
         fragment = bool(request.headers.get("HX-Request"))
         page = render_template(
-            "problem_part.html" if fragment else "problem.html", status=status, what=what, advice=advice, retry=retry
+            "problem_part.html" if fragment else "problem.html",
+            status=status,
+            what=language.said(what),
+            advice=language.said(advice),
+            retry=retry,
         )
         response = Response(page, mimetype="text/html")
     response.status_code = status

@@ -12,7 +12,8 @@ from msp.backup.models import RestoreTest
 from msp.desk.models import TicketEvent
 from msp.dispatch.models import Appointment, WorkOrder
 from msp.remote.models import Approval, Run
-from msp_web import words
+from msp_web import language, words
+from msp_web.portal_words import MACHINES
 
 #: group -> (icon, words): the chips by which the story is narrowed.
 GROUPS: dict[str, tuple[str, Any]] = {
@@ -50,6 +51,10 @@ PREFIXES = {
     "proof": "proof",
     "backup": "proof",
 }
+
+
+#: kinds whose text a person wrote
+OWN_WORDS = frozenset({"created", "customer_message", "agent_reply", "call_by_agent", "rated", "rebased", "line"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +120,7 @@ def _of_log(entry: TicketEvent) -> Entry:
         icon,
         entry.actor,
         _title(entry),
-        entry.text,
+        entry.text if entry.kind in OWN_WORDS and entry.actor not in MACHINES else language.said(entry.text),
         public=entry.public,
         href=href,
         anchor=f"event-{entry.seq}",
@@ -173,7 +178,7 @@ def _of_approval(one: Approval, run: Run) -> Entry:
 
 def _of_order(order: WorkOrder) -> Entry:
     href, state = url_for("dispatch.show", work_order_id=order.id), ("visit_state", order.state)
-    return Entry(order.created_at, "visit", "truck", "", order.summary, order.reason, False, href, state)
+    return Entry(order.created_at, "visit", "truck", "", order.summary, language.said(order.reason), False, href, state)
 
 
 def _of_visit(visit: Appointment, order: WorkOrder) -> Entry:

@@ -16,7 +16,7 @@ from msp.contracts.models import Act, BillingEntry, Client, Contract, ContractVe
 from msp.contracts.money import parse_decimal
 from msp.contracts.outputs import FORMATS, written
 from msp.contracts.outputs.act_json import digest
-from msp.errors import Conflict, Misconfigured, MspError, NotFound, Refused
+from msp.errors import Conflict, Misconfigured, NotFound, Refused
 from msp.evidence import Evidence
 from msp.flows import billing
 from msp.people.access import may
@@ -153,7 +153,7 @@ def decide() -> ResponseReturnValue:
                 acts[what](session, entry)
                 done += 1
         except (Conflict, NotFound, Refused) as error:
-            refused.append(f"{number}: {error.what} {error.advice}".strip())
+            refused.append(f"{number}: {language.explained(error)}")
     if not chosen:
         flash(gettext("No entry was chosen."), "error")
     if done:
@@ -182,7 +182,7 @@ def close() -> ResponseReturnValue:
             act = billing.close_month(session, contract, period, by=actor().name, provider=provider)
             number = act.id if act else None
     except (Conflict, Misconfigured) as error:
-        flash(f"{error.what} {error.advice}".strip(), "error")
+        flash(language.explained(error), "error")
         return redirect(url_for("billing.index"), code=303)
     if number is None:
         flash(gettext("Nothing to do: the month is closed already, or there is nothing to bill."))
@@ -246,12 +246,8 @@ def changed(act_id: int, change: Callable[[Session, Act], object], words: str) -
             change(session, act)
         flash(words, "success")
     except (Conflict, Misconfigured) as error:
-        flash(said(error), "error")
+        flash(language.explained(error), "error")
     return redirect(url_for("billing.show", act_id=act_id), code=303)
-
-
-def said(error: MspError) -> str:
-    return " ".join(filter(None, (error.what, error.advice)))
 
 
 @bp.post("/acts/<int:act_id>/send")

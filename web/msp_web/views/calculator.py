@@ -24,7 +24,6 @@ from msp.people.access import may
 from msp_web import language
 from msp_web.access import actor, public, requires, scoped, visible
 from msp_web.unit import read_only, unit_of_work
-from msp_web.views.billing import said
 
 bp = Blueprint("calculator", __name__)
 
@@ -181,7 +180,7 @@ def draft() -> ResponseReturnValue:
             )
             number = contract.id
     except (Conflict, Misconfigured) as error:
-        flash(said(error), "error")
+        flash(language.explained(error), "error")
         return redirect(url_for("calculator.quote", **form), code=303)
     flash(gettext("The draft is made. Complete it with clauses and targets in a new version."), "success")
     return redirect(url_for("contracts.show", contract_id=number), code=303)

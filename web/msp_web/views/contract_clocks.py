@@ -17,7 +17,7 @@ from msp.contracts.models import Client, Contract
 from msp.contracts.terms import Terms
 from msp.desk import clock
 from msp.errors import Misconfigured, NotFound
-from msp_web import reckoning
+from msp_web import language, reckoning
 from msp_web.access import requires, scoped
 from msp_web.unit import read_only
 from msp_web.views.contracts import in_force, versions_of
@@ -55,7 +55,7 @@ def explore(contract_id: int) -> str:
             try:
                 tried = read(terms, chosen.id, request.args, terms.zone or ZoneInfo(client.time_zone))
             except Misconfigured as error:
-                fault = f"{error.what} {error.advice}".strip()
+                fault = language.explained(error)
         zone = terms.zone or ZoneInfo(client.time_zone)
         return render_template(
             "contracts/clocks.html",

@@ -22,7 +22,7 @@ from msp.desk import rebase
 from msp.desk.models import Ticket
 from msp.errors import Misconfigured, MspError, NotFound
 from msp.flows import amending
-from msp_web import terms_form
+from msp_web import language, terms_form
 from msp_web.access import actor, can, requires, scoped
 from msp_web.terms_form import Draft
 from msp_web.unit import read_only, unit_of_work
@@ -73,7 +73,7 @@ def save(contract_id: int) -> ResponseReturnValue:
                     after_number=int(number) if number.isdecimal() else None,
                 )
             except MspError as error:
-                draft.tell("effective_on", f"{error.what} {error.advice}".strip())
+                draft.tell("effective_on", language.explained(error))
                 return page(session, contract, draft, seen=digest)
             flash(gettext("Version %(number)s is signed.", number=version.number), "success")
             return redirect(url_for("contracts.show", contract_id=contract.id, version=version.number), 303)

@@ -112,7 +112,7 @@ def show(contract_id: int) -> str:
                 terms = agreed.parse(version.terms)
                 weeks = [week_of(name, document) for name, document in terms.calendars.items()]
             except Misconfigured as error:
-                faults = [error.what]
+                faults = [language.said(error.what)]
         items = select(ConfigurationItem).where(ConfigurationItem.client_id == client.id)
         assets = list(session.scalars(visible(items, ConfigurationItem).order_by(ConfigurationItem.name)))
         answer = tried(session, terms, client, assets) if terms else None

@@ -56,7 +56,7 @@ def judged(work_order_id: int) -> ResponseReturnValue:
         try:
             who, at = chosen(session, request.args.get("technician")), instant(request.args.get("starts_at", ""))
         except Misconfigured as error:
-            return jsonify(breaks=[error.what], warns=[], touched=[], words=error.advice)
+            return jsonify(breaks=[language.said(error.what)], warns=[], touched=[], words=language.said(error.advice))
         found = feedback.judge(session, order, who, at, utc_now())
     begins, ends = at.astimezone(language.zone()), found.ends_at.astimezone(language.zone())
     return jsonify(

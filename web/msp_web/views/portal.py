@@ -24,7 +24,7 @@ from msp.dispatch.models import Appointment, Technician, WorkOrder
 from msp.errors import Conflict, MspError, NotFound, Refused
 from msp.flows import approving, credential_grants, restores
 from msp.remote.models import Run
-from msp_web import approval_card, portal_words
+from msp_web import approval_card, language, portal_words
 from msp_web.access import actor, current_actor, portal, scoped, visible
 from msp_web.filters import moment
 from msp_web.unit import read_only, unit_of_work
@@ -146,7 +146,7 @@ def why_not(card: approval_card.Card, error: MspError) -> str | Markup:
         return Markup.escape(text).format(moment(card.asked.expires_at))
     if card.state in ("approved", "declined"):
         return str(gettext("Somebody decided before: %(who)s.", who=card.who(card.asked.decided_by)))
-    return " ".join(filter(None, (error.what, error.advice)))
+    return language.explained(error)
 
 
 def decided(run_id: int, decide: Callable[[Session], Run], words: str) -> ResponseReturnValue:

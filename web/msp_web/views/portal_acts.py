@@ -17,7 +17,7 @@ from msp.flows import billing
 from msp_web import language
 from msp_web.access import actor, portal, scoped, visible
 from msp_web.unit import read_only, unit_of_work
-from msp_web.views.billing import download, history, said
+from msp_web.views.billing import download, history
 
 bp = Blueprint("portal_acts", __name__, url_prefix="/portal")
 
@@ -68,7 +68,7 @@ def decided(act_id: int, decide: Callable[[Session, Act, str], None], words: str
             decide(session, act, digest(billing.document_of(session, act)))
         flash(words, "success")
     except (Conflict, Misconfigured) as error:
-        flash(said(error), "error")
+        flash(language.explained(error), "error")
     return redirect(url_for("portal_acts.show", act_id=act_id), code=303)
 
 

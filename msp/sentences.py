@@ -1,0 +1,141 @@
+"""What the product says of itself, in the reader's language, from the English sentence it was said and stored in.
+
+Errors, reasons and findings are written once, in English, where they arise: `f"{path} is missing."`. So they stand in
+logs, in evidence and in JSON, and are never stored in two languages. The words of such an f-string are its key and
+its slots are its parameters; `tools/translations.py` reads both from the source into `translations/ru.po`. A page, a
+mail or a document gives the sentence to `said`, which finds the key by its fixed words, translates it, and puts the
+values in. What matches nothing is somebody's own text and stays as it is.
+See docs/decisions/0024-sentences-are-their-own-keys.md.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+
+FOLDER = Path(__file__).parent / "translations"
+_SLOT = re.compile(r"%\((\w+)\)s")
+_BORDER = re.compile(r"(?<=[.!?])\s+(?=\S)|\n+")
+#: A sentence begins within a value: then the value is more than a value.
+_SWALLOWED = re.compile(r"[.!?]\s+[A-ZА-ЯЁ]|\n")
+LONGEST = 4000  # characters of what is looked at; more is output of machines
+WEAK = 16  # fixed letters: with fewer, such as "Add {what}.", a value must be a name and not prose
+_PROSE = 5  # words
+_JOINED = 4  # sentences that may stand in one key
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A sentence with slots. `fixed`: its longest fixed words, which a text must hold."""
+
+    slots: tuple[str, ...]
+    fixed: str
+    weight: int  # letters that are fixed: the more, the surer a match
+    pattern: re.Pattern[str]
+    translation: str
+
+    def values_in(self, text: str) -> dict[str, str] | None:
+        """Return the values with which this sentence reads as `text`, or None."""
+        if self.fixed not in text or (match := self.pattern.fullmatch(text)) is None:
+            return None
+        return dict(zip(self.slots, match.groups(), strict=True))
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Every sentence of one language: those without slots by themselves, the others surest first."""
+
+    plain: Mapping[str, str]
+    templates: tuple[Template, ...]
+
+    def whole(self, text: str, *, strict: bool) -> str | None:
+        """Return the translation of one sentence. strict: no value may hold a further sentence."""
+        if (known := self.plain.get(text)) is not None:
+            return known
+        for template in self.templates:
+            values = template.values_in(text)
+            if values is None or (strict and any(_SWALLOWED.search(value) for value in values.values())):
+                continue
+            if template.weight < WEAK and any(len(value.split()) >= _PROSE for value in values.values()):
+                continue
+            told = {name: self.text(value) for name, value in values.items()}
+            return "".join(told[part] if at % 2 else part for at, part in enumerate(_SLOT.split(template.translation)))
+        return None
+
+    def text(self, text: str) -> str:
+        """Return a text with each of its sentences translated that is known."""
+        bare = text.strip()
+        if not bare:
+            return text
+        if (found := self.whole(bare, strict=True)) is None:
+            found = self._parts(bare)
+        if found is None:
+            found = self.whole(bare, strict=False)
+        return text if found is None else text.replace(bare, found, 1)
+
+    def _parts(self, text: str) -> str | None:
+        """Translate sentence by sentence, also the items of a list; None if nothing is known."""
+        for border in (_BORDER, re.compile(r";\s+")):
+            parts, between = border.split(text), border.findall(text)
+            if len(parts) > 1 and (found := self._joined(parts, between)) is not None:
+                return found
+        return None
+
+    def _joined(self, parts: list[str], between: list[str]) -> str | None:
+        out, known, at = "", False, 0
+        while at < len(parts):
+            for upto in range(min(len(parts), at + _JOINED), at, -1):
+                piece = "".join(
+                    part + gap for part, gap in zip(parts[at:upto], [*between[at : upto - 1], ""], strict=True)
+                )
+                translated = self.whole(piece, strict=upto == at + 1)
+                if translated is not None:
+                    break
+            else:
+                piece, upto, translated = parts[at], at + 1, None
+            out += piece if translated is None else translated
+            out += between[upto - 1] if upto < len(parts) else ""
+            known, at = known or translated is not None, upto
+        return out if known else None
+
+
+def said(text: str, language: str) -> str:
+    """Return what the product said in the reader's language; English, and what it never said, stays as it is."""
+    if language == "en" or not text or len(text) > LONGEST:
+        return text
+    return _said(text, language)
+
+
+@lru_cache(maxsize=4096)
+def _said(text: str, language: str) -> str:
+    return catalogue(language).text(text)
+
+
+@cache
+def catalogue(language: str) -> Catalogue:
+    """Return the sentences of a language; none for one that has no file."""
+    file = FOLDER / f"{language}.mo"
+    if not file.exists():
+        return Catalogue({}, ())
+    from babel.messages.mofile import read_mo  # only who reads another language pays for it
+
+    with file.open("rb") as source:
+        return catalogue_of((str(one.id), str(one.string)) for one in read_mo(source) if one.id and one.string)
+
+
+def catalogue_of(pairs: Iterable[tuple[str, str]]) -> Catalogue:
+    """Return the catalogue of (English, translation) pairs; slots are `%(name)s` in both."""
+    plain: dict[str, str] = {}
+    templates: list[Template] = []
+    for english, translation in pairs:
+        slots = tuple(_SLOT.findall(english))
+        if not slots:
+            plain[english] = translation
+            continue
+        fixed = [part for part in _SLOT.split(english)[::2] if part]
+        pattern = "(.*?)".join(re.escape(part) for part in _SLOT.split(english)[::2])
+        weight = sum(map(len, fixed))
+        longest = max(fixed, key=len)
+        templates.append(Template(slots, longest, weight, re.compile(pattern, re.DOTALL), translation))
+    return Catalogue(plain, tuple(sorted(templates, key=lambda one: (-one.weight, one.pattern.pattern))))

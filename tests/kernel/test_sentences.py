@@ -1,0 +1,87 @@
+"""What the product says reads in the reader's language wherever it was stored, and nobody's own text is touched."""
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from msp import sentences
+from msp.sentences import Catalogue, catalogue, catalogue_of, said
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+
+from sentences import sentences as extracted  # noqa: E402  (the tool, not the module)
+from sentences import template  # noqa: E402
+
+
+@pytest.fixture
+def words() -> Catalogue:
+    return catalogue_of(
+        [
+            ("It is late.", "Срок нарушен."),
+            ("%(where)s is missing.", "Нет %(where)s."),
+            ("Visit %(name)s cannot be confirmed: %(missing)s.", "Выезд %(name)s подтвердить нельзя: %(missing)s."),
+            ("%(skill)s at level %(level)s", "%(skill)s, уровень %(level)s"),
+            ("Add %(needed)s.", "Добавьте %(needed)s."),
+            ("Ask.", "Спросите."),
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("english", "russian"),
+    [
+        ("It is late.", "Срок нарушен."),
+        ("app.sqlite is missing.", "Нет app.sqlite."),
+        ("app.sqlite is missing. It is late.", "Нет app.sqlite. Срок нарушен."),
+        ("It is late. Our own words. Ask.", "Срок нарушен. Our own words. Спросите."),
+        ("It is late.\nAsk.", "Срок нарушен.\nСпросите."),
+        ("Visit 7 cannot be confirmed: linux at level 3.", "Выезд 7 подтвердить нельзя: linux, уровень 3."),
+        ("Add rack-2.", "Добавьте rack-2."),
+        ("Add a plan, or say why none is due.", "Add a plan, or say why none is due."),
+        ("The printer hums", "The printer hums"),
+        ("  It is late.  ", "  Срок нарушен.  "),
+        ("", ""),
+    ],
+)
+def test_a_sentence_is_found_by_its_fixed_words(words: Catalogue, english: str, russian: str) -> None:
+    assert words.text(english) == russian
+
+
+def test_the_surest_sentence_wins() -> None:
+    pairs = [("%(a)s is %(b)s.", "общее"), ("%(a)s is no kind of contract.", "%(a)s — не вид договора.")]
+    for order in (pairs, pairs[::-1]):
+        assert catalogue_of(order).text("lease is no kind of contract.") == "lease — не вид договора."
+
+
+def test_english_and_long_output_stay_as_they_are() -> None:
+    assert said("The message is empty.", "en") == "The message is empty."
+    assert said("The message is empty.", "ru") == "Сообщение пустое."
+    assert said("The message is empty.", "fr") == "The message is empty."
+    assert said("x" * (sentences.LONGEST + 1), "ru").startswith("xxx")
+
+
+def test_slots_are_named_after_what_they_hold() -> None:
+    def of(source: str) -> str | None:
+        return template(ast.parse(source, mode="eval").body)
+
+    assert of('f"{path} is {error.what}, {error.what}"') == "%(path)s is %(what)s, %(what2)s"
+    assert of("f\"{', '.join(names)}: {sizes[0]} {round(spent):,}\"") == "%(names)s: %(sizes)s %(spent)s"
+
+
+def test_every_sentence_of_the_source_is_found_again_with_its_values() -> None:
+    """Put a value into each slot, as at run time: the translation must hold every value, and no English key."""
+    known = catalogue("ru")
+    lost = []
+    for text in extracted():
+        names = re.findall(r"%\((\w+)\)s", text)
+        said_so = text
+        for number, name in enumerate(names):
+            said_so = said_so.replace(f"%({name})s", f"v{number}", 1)
+        translated = known.text(said_so)
+        if translated == said_so or any(f"v{number}" not in translated for number in range(len(names))):
+            lost.append((said_so, translated))
+    assert not lost, f"run `python tools/translations.py` and translate: {lost[:5]}"

@@ -1,0 +1,139 @@
+"""The sentences that msp says, read from its source: every string that is a sentence, with its slots named.
+
+Used by tools/translations.py; how they are found again in a stored text is said in msp/sentences.py.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+#: Rooms and modules whose sentences reach pages, mails and documents.
+TOLD = ("contracts", "desk", "assets", "people", "db.py")
+#: What only a terminal or an author of files reads, and what has its words in both languages by itself.
+LEFT_OUT = (
+    "contracts/act_words.py",
+    "contracts/billing_cases.py",
+    "contracts/evaluate.py",
+    "flows/install.py",
+    "flows/offline.py",
+)
+ERRORS = frozenset({"Misconfigured", "Refused", "Conflict", "NotFound", "Unreachable", "StepFailed", "MspError"})
+#: Calls whose strings are for people whatever they look like.
+SAYING = ERRORS | {"Finding", "Outcome", "Decision", "End", "Break"}
+#: Calls whose strings are for programs.
+MUTE = frozenset(
+    {"compile", "search", "match", "fullmatch", "sub", "strftime", "option", "echo", "argument", "command", "Field"}
+    | {"execute", "text", "sql", "psql", "ask", "info", "debug", "warning", "error", "exception", "CheckConstraint"}
+    | {"Index", "mapped_column", "ValueError", "TypeError", "RuntimeError"}
+)
+_WORD = re.compile(r"[A-Za-z]{2,}")
+
+
+def sentences() -> dict[str, str]:
+    """Return {sentence: file}; slots are `%(name)s`. Sentences that differ in the names of slots alone are one."""
+    found: dict[str, tuple[str, str]] = {}
+    for file in _files():
+        for text in _of(ast.parse(file.read_text("utf-8"))):
+            found.setdefault(re.sub(r"%\(\w+\)s", "\0", text), (text, file.relative_to(ROOT).as_posix()))
+    return dict(found.values())
+
+
+def _files() -> Iterator[Path]:
+    for name in TOLD:
+        place = ROOT / "msp" / name
+        for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+            if file.relative_to(ROOT / "msp").as_posix() not in LEFT_OUT:
+                yield file
+
+
+def _of(tree: ast.Module) -> Iterator[str]:
+    mute, spoken = set[int](), set[int]()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            mute.add(id(node.value))  # a docstring
+        elif isinstance(node, ast.Call):
+            name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+            if name in MUTE:
+                mute.update(map(id, ast.walk(node)))
+            elif name in SAYING:
+                for argument in (*node.args, *(word.value for word in node.keywords if word.arg != "code")):
+                    spoken.update(map(id, _choices(argument)))
+        elif isinstance(node, ast.JoinedStr):
+            mute.update(id(part) for part in node.values if isinstance(part, ast.Constant))
+            for part in node.values:
+                if isinstance(part, ast.FormattedValue):
+                    mute.update(id(one) for one in ast.walk(part.format_spec or ast.Constant("")))
+    for node in ast.walk(tree):
+        text = None if id(node) in mute else template(node)
+        if text is not None and (_is_sentence(text) or (id(node) in spoken and _is_spoken(text))):
+            yield text
+
+
+def _choices(node: ast.expr) -> Iterator[ast.AST]:
+    """Yield the strings that an argument may be."""
+    if isinstance(node, ast.IfExp):
+        yield from _choices(node.body)
+        yield from _choices(node.orelse)
+    elif isinstance(node, ast.BoolOp):
+        for value in node.values:
+            yield from _choices(value)
+    else:
+        yield node
+
+
+def template(node: ast.AST) -> str | None:
+    """Return the text of a string literal with its slots named, or None for what is none."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if not isinstance(node, ast.JoinedStr):
+        return None
+    names: list[str] = []
+    text = ""
+    for part in node.values:
+        if isinstance(part, ast.Constant):
+            text += str(part.value)
+            continue
+        assert isinstance(part, ast.FormattedValue)
+        name = base = _name(part.value)
+        while name in names:
+            name = f"{base}{names.count(name) + sum(one.startswith(base) for one in names)}"
+        names.append(name)
+        text += f"%({name})s"
+    return text
+
+
+def _name(value: ast.expr) -> str:
+    match value:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name.strip("_") or "value"
+        case ast.Subscript(value=inner):
+            return _name(inner)
+        case ast.Call(func=ast.Attribute(attr="join"), args=[inner, *_]):
+            return _name(inner)
+        case ast.Call(args=[inner, *_]):
+            return _name(inner)
+        case ast.Call(func=ast.Attribute(value=inner)):
+            return _name(inner)
+        case ast.GeneratorExp(elt=inner) | ast.BinOp(left=inner) | ast.BoolOp(values=[inner, *_]):
+            return _name(inner)
+    return "value"
+
+
+def _is_spoken(text: str) -> bool:
+    fixed = re.sub(r"%\(\w+\)s", "", text)
+    return " " in text.strip() and len(_WORD.findall(fixed)) >= 1 and not re.search("[а-яё]", text)
+
+
+def _is_sentence(text: str) -> bool:
+    fixed = re.sub(r"%\(\w+\)s", " ", text)
+    return (
+        len(_WORD.findall(fixed)) >= 2
+        and bool(re.match(r"[A-Z%“\"]", text))
+        and text.endswith((".", "?", "!", ")s"))
+        and not re.search("[а-яё]", text)
+        and "  " not in text
+        and "\n" not in text
+        and not re.search(r"\b(SELECT|FROM|CREATE|ALTER|PRAGMA)\b", text)
+    )
