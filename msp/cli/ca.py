@@ -57,14 +57,14 @@ def show(client_key: str | None, count: int, as_json: bool) -> None:
         client_id = _client_id(session, client_key) if client_key else None
         authorities = [
             {"authority": row.id, "client": row.client_id, "public_key": row.public_key,
-             "state": "revoked" if row.revoked_at else "replaced" if row.replaced_at else "signs",
+             "state": row.state,
              "source_addresses": row.source_addresses, "created_at": row.created_at}
             for row in module.authorities(session, client_id)
         ]  # fmt: skip
         certificates = [
             {"serial": row.id, "authority": row.authority_id, "key_id": row.key_id, "principals": row.principals,
-             "run": row.run_id, "valid_after": row.valid_after, "valid_before": row.valid_before,
-             "state": "revoked" if row.revoked_at else "over" if row.valid_before <= utc_now() else "valid"}
+             "run": row.run_id, "console": row.console_id, "valid_after": row.valid_after,
+             "valid_before": row.valid_before, "state": row.state(utc_now())}
             for row in module.certificates(session, client_id=client_id)[:count]
         ]  # fmt: skip
     for rows, title in ((authorities, "Authorities"), (certificates, "Certificates")):

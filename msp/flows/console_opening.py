@@ -60,7 +60,12 @@ def _load(session: Session, settings: Settings, console_id: int, keys: Keyring) 
     longest = now + ca.LONGEST - MARGIN  # of a certificate, which ends its connection
     limits = replace(limits, ends_by=min(limits.ends_by, longest))
     certificates = RunCertificates(
-        keys.vault, item.client_id, console.actor, longest_step=limits.ends_by - now, terminal=True
+        keys.vault,
+        item.client_id,
+        console.actor,
+        longest_step=limits.ends_by - now,
+        terminal=True,
+        console_id=console.id,
     )
     reach = screen_of if console.kind == "screen" else reaching.target_of
     target = reach(session, keys, item, certificates=certificates)

@@ -40,9 +40,18 @@ class SshAuthority(Model):
     revoked_at: Mapped[datetime | None]  # nothing that it signed counts any more
 
     @property
+    def state(self) -> str:
+        """signs, replaced or revoked."""
+        return "revoked" if self.revoked_at else "replaced" if self.replaced_at else "signs"
+
+    @property
     def secret_name(self) -> str:
         """Name of its private key in the vault."""
         return f"ssh-ca-{self.id}"
+
+
+#: Conditions of those that sign now.
+SIGNS = (SshAuthority.replaced_at.is_(None), SshAuthority.revoked_at.is_(None))
 
 
 class SshCertificate(Model):
@@ -51,15 +60,21 @@ class SshCertificate(Model):
     __tablename__ = "ssh_certificate"
     id: Mapped[int] = mapped_column(primary_key=True)
     authority_id: Mapped[int] = mapped_column(ForeignKey("ssh_authority.id"), index=True)
+    client_id: Mapped[int] = mapped_column(default=0, index=True)  # whose hosts it is for; 0: of a list, no client's
     key_id: Mapped[str]
     principals: Mapped[str]  # comma-separated log-in names
     actor: Mapped[str]
     run_id: Mapped[int | None] = mapped_column(index=True)
+    console_id: Mapped[int | None] = mapped_column(index=True)
     valid_after: Mapped[datetime]
     valid_before: Mapped[datetime] = mapped_column(index=True)
     revoked_at: Mapped[datetime | None]
     revoked_by: Mapped[str | None]
     reason: Mapped[str] = mapped_column(default="")
+
+    def state(self, now: datetime) -> str:
+        """valid, over or revoked."""
+        return "revoked" if self.revoked_at else "over" if self.valid_before <= now else "valid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +84,8 @@ class Purpose:
     principals: tuple[str, ...]
     actor: str
     run_id: int | None = None
+    console_id: int | None = None
+    client_id: int = 0
     lifetime: timedelta = LIFETIME
     force_command: str = ""  # the only command it admits; empty: any
     forwards: bool = False  # the host is a bastion: connections may go through it
@@ -77,7 +94,9 @@ class Purpose:
     @property
     def key_id(self) -> str:
         """What sshd writes into its log."""
-        return f"run-{self.run_id} {self.actor}" if self.run_id is not None else self.actor
+        if self.run_id is not None:
+            return f"run-{self.run_id} {self.actor}"
+        return f"console-{self.console_id} {self.actor}" if self.console_id is not None else self.actor
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +153,7 @@ def create(
 
 
 def _signing(session: Session, client_id: int) -> SshAuthority | None:
-    query = select(SshAuthority).where(
-        SshAuthority.client_id == client_id, SshAuthority.replaced_at.is_(None), SshAuthority.revoked_at.is_(None)
-    )
+    query = select(SshAuthority).where(SshAuthority.client_id == client_id, *SIGNS)
     return session.scalar(query.order_by(SshAuthority.id.desc()))
 
 
@@ -173,10 +190,12 @@ def issue(
         raise Misconfigured(f"A certificate cannot be valid for {purpose.lifetime}.", advice="At most one day.")
     row = SshCertificate(
         authority_id=authority.id,
+        client_id=purpose.client_id or authority.client_id,
         key_id=purpose.key_id,
         principals=",".join(purpose.principals),
         actor=purpose.actor,
         run_id=purpose.run_id,
+        console_id=purpose.console_id,
         valid_after=(now - EARLIER).replace(microsecond=0),
         valid_before=(now + purpose.lifetime).replace(microsecond=0),
     )

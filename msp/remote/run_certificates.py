@@ -24,11 +24,13 @@ class RunCertificates:
         longest_step: timedelta = timedelta(0),
         force_command: str = "",
         terminal: bool = False,
+        console_id: int | None = None,
     ) -> None:
-        """longest_step: of the run. force_command: the only command of a run that has but one."""
+        """longest_step: of the run. force_command: the only command of a run that has but one. console_id: of the
+        console, where it is for none of a run."""
         self._vault, self._actor = vault, actor
         self.serve(run_id, client_id, longest_step)
-        self._force_command, self._terminal = force_command, terminal
+        self._force_command, self._terminal, self._console_id = force_command, terminal, console_id
         self._known: dict[tuple[str, bool], Credential] = {}
         self._one_at_a_time = asyncio.Lock()
 
@@ -52,6 +54,8 @@ class RunCertificates:
             principals=(user,),
             actor=self._actor,
             run_id=self._run_id,
+            console_id=self._console_id,
+            client_id=self._client_id,
             lifetime=self._lifetime,
             force_command="" if forwards else self._force_command,
             forwards=forwards,

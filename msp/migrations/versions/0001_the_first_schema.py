@@ -342,10 +342,12 @@ def upgrade() -> None:
         "ssh_certificate",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("authority_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("client_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("key_id", sa.Text(), nullable=False),
         sa.Column("principals", sa.Text(), nullable=False),
         sa.Column("actor", sa.Text(), nullable=False),
         sa.Column("run_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("console_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("valid_after", msp.db.UtcDateTime(), nullable=False),
         sa.Column("valid_before", msp.db.UtcDateTime(), nullable=False),
         sa.Column("revoked_at", msp.db.UtcDateTime(), nullable=True),
@@ -358,6 +360,8 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("ssh_certificate", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_ssh_certificate_authority_id"), ["authority_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_ssh_certificate_client_id"), ["client_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_ssh_certificate_console_id"), ["console_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_ssh_certificate_run_id"), ["run_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_ssh_certificate_valid_before"), ["valid_before"], unique=False)
 
