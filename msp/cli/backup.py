@@ -337,28 +337,30 @@ def trigger(number: int) -> None:
     click.echo(job or "This plan climbs no rung after a backup.")
 
 
-@backup.command(epilog="Example: msp backup drill --engine restic")
-@click.option("--engine", "engine_names", multiple=True, help="One engine; without it each that is installed here.")
+@backup.command(epilog="Example: msp backup drill restic pg_dump")
+@click.argument("engines", nargs=-1, metavar="[ENGINE]...")
+@click.option("--engine", "more", multiple=True, help="One more engine.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON line a fault.")
 @click.pass_context
-def drill(ctx: click.Context, engine_names: tuple[str, ...], as_json: bool) -> None:
-    """Plant faults into backups made for it and see whether the tester finds them. Exit 1 if one got by.
+def drill(ctx: click.Context, engines: tuple[str, ...], more: tuple[str, ...], as_json: bool) -> None:
+    """Plant faults into backups made by each ENGINE (none named: by all) and see whether the tester finds them.
 
-    Where there is an installation the drill is recorded there, as evidence.
+    Exit 1 if a fault got by or a good backup was blamed, 4 if an engine that was named could not be drilled because
+    its program is not installed here. Where there is an installation the drill is recorded there, as evidence.
     """
-    import shutil
-
     from msp import db
     from msp.backup import drill as drills
     from msp.backup.scratch import default_base
     from msp.clock import utc_now
     from msp.flows import drills as recorded
 
-    chosen = engine_names or [one for one in drills.ENGINES if one in ("tar", "tree") or shutil.which(one)]
+    named = (*engines, *more)
+    for engine in named:
+        drills.bench(engine)
     kept = console.settings().key_path.exists()
-    outcomes = []
+    outcomes: list[drills.Outcome] = []
     with _tidy():
-        for engine in chosen:
+        for engine in named or drills.ENGINES:
             made = drills.drill(engine, _scratch() or default_base(), utc_now())
             outcomes += made
             if kept:
@@ -372,10 +374,15 @@ def drill(ctx: click.Context, engine_names: tuple[str, ...], as_json: bool) -> N
                  "reasons": list(one.reasons), "words": one.words, "seconds": round(one.seconds, 3)}
             )  # fmt: skip
     else:
-        columns = ("engine", "fault", "caught", "verdict", "words")
-        console.print_table(columns, [[one.engine, one.fault, "yes" if one.caught else "NO", one.verdict, one.words]
-                                      for one in outcomes])  # fmt: skip
-    ctx.exit(0 if all(one.caught for one in outcomes) else 1)
+        said = {True: "yes", False: "NO"}
+        console.print_table(
+            ("engine", "fault", "caught", "verdict", "words"),
+            [[one.engine, one.fault, "-" if one.skipped else said[one.caught], one.verdict, one.words]
+             for one in outcomes],
+        )  # fmt: skip
+    if any(not one.caught for one in outcomes if not one.skipped):
+        ctx.exit(1)
+    ctx.exit(4 if any(one.skipped for one in outcomes) and (named or all(one.skipped for one in outcomes)) else 0)
 
 
 @backup.command(epilog="Example: msp backup gaps --json")

@@ -44,10 +44,11 @@ def last(session: Session) -> dict[str, list[BackupDrill]]:
 
 
 def state(rows: Sequence[BackupDrill], now: datetime) -> str:
-    """Return passed, failed (a fault got by, or the good backup was blamed), or never (none in due time). Pure."""
-    if any(not row.caught for row in rows):
+    """Return passed, failed (a fault got by, or the good backup was blamed), or never (none held in due time). Pure."""
+    held = [row for row in rows if row.verdict != drill.SKIPPED]
+    if any(not row.caught for row in held):
         return "failed"
-    return "passed" if rows and now - rows[0].at <= EVERY * 1.5 else "never"
+    return "passed" if held and now - held[0].at <= EVERY * 1.5 else "never"
 
 
 def ask(session: Session, now: datetime) -> int:

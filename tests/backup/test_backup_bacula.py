@@ -1,5 +1,6 @@
 """Bacula: director, storage and file daemon on loopback; backup, restore job, Verify jobs, and damaged volumes."""
 
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -142,7 +143,8 @@ class TestChoice:
 
 class TestDirector:
     def test_a_wrong_password_is_an_error(self, server: bacula.Bacula, tmp_path: Path) -> None:
-        (tmp_path / "b.conf").write_text(server.console.read_text().replace('"console"', '"wrong"'))
+        text = re.sub('Password = ".*"', 'Password = "wrong"', server.console.read_text())
+        (tmp_path / "b.conf").write_text(text)
         deserves(judged({**case(server), "repo": str(tmp_path / "b.conf")}, tmp_path), "error", "key")
 
     def test_a_director_that_is_not_there_and_a_lost_configuration_are_errors(

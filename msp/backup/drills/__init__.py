@@ -1,0 +1,1 @@
+"""What the planted-fault drill of each engine backs up, and the faults it plants."""
