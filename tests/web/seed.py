@@ -10,12 +10,12 @@ from sqlalchemy.orm import Session
 
 from msp import db, events, evidence, vault
 from msp.assets import host_keys, inventory
-from msp.backup.models import BackupPlan, RestoreTest
+from msp.backup.models import BackupDraft, BackupPlan, RestoreTest
 from msp.clock import utc_now
 from msp.contracts import act_states, entries, terms
 from msp.contracts.models import Client, Contact, Contract, ContractVersion, HourBlock, Site
 from msp.desk.models import Ticket
-from msp.dispatch.models import Appointment, Technician, WorkOrder
+from msp.dispatch.models import Appointment, Replan, Technician, WorkOrder
 from msp.flows import billing
 from msp.migrations import import_models
 from msp.people import users
@@ -226,7 +226,11 @@ def fill_client(session: Session, key: str, name: str) -> dict[str, int]:
         client_id=client.id, name=f"{key} ERP database", engine="pg_dump", case={}, cron="0 4 * * *",
         time_zone="Europe/Berlin", proof_every=timedelta(days=7), created_at=now,
     )  # fmt: skip
-    session.add_all((step, plan, unproven))
+    draft = BackupDraft(
+        client_id=client.id, asset_id=items["srv-db1"].id, by="tech@provider.example", created_at=now, changed_at=now,
+        answers={"name": f"{key} orders", "time_zone": "Europe/Berlin", "proof_every_s": 604800}, trial={},
+    )  # fmt: skip
+    session.add_all((step, plan, unproven, draft))
     session.flush()
     test = RestoreTest(
         plan_id=plan.id, started_at=now - timedelta(days=2), finished_at=now - timedelta(days=2), verdict="pass",
@@ -248,7 +252,11 @@ def fill_client(session: Session, key: str, name: str) -> dict[str, int]:
         work_order_id=order.id, technician_id=technician.id, starts_at=now + timedelta(hours=3),
         ends_at=now + timedelta(hours=4), state="confirmed",
     )  # fmt: skip
-    session.add(visit)
+    replan = Replan(
+        asked_by="dispatch@provider.example", asked_at=now - timedelta(days=2), begins_at=now - timedelta(days=2),
+        ends_at=now - timedelta(days=1), seconds=5, client_ids=[client.id], state="discarded",
+    )  # fmt: skip
+    session.add_all((visit, replan))
     session.flush()
     console = ConsoleSession(
         client_id=client.id, ticket_id=ticket.id, asset_id=items["srv-fs1"].id, user_id=person.id,
@@ -257,6 +265,9 @@ def fill_client(session: Session, key: str, name: str) -> dict[str, int]:
     )  # fmt: skip
     session.add(console)
     session.flush()
+    authority = ca.create(session, kept, client_id=client.id, by="seed", source_addresses=["192.0.2.0/24"])
+    purpose = ca.Purpose(("root",), "tech@provider.example", run_id=run.id, client_id=client.id)
+    certificate = ca.issue(session, kept, authority, purpose)
     vaulted = evidence.record(session, "run.requested", actor="seed", subject=("run", run.id), client_id=client.id)
     event = events.record(
         session, f"ticket:{ticket.id}", "ticket.changed", client_id=client.id, data={"secretive": key}
@@ -268,10 +279,12 @@ def fill_client(session: Session, key: str, name: str) -> dict[str, int]:
         "contract_id": contract.id, "version_id": versions[-1].id, "asset_id": items["srv-fs1"].id,
         "host_key_id": host_key.id, "user_id": person.id, "ticket_id": ticket.id, "run_id": run.id,
         "run_host_id": host.id, "host_id": host.id, "approval_id": approval.id, "step_id": step.id,
-        "picture_id": shot.id, "plan_id": plan.id,
+        "picture_id": shot.id, "plan_id": plan.id, "draft_id": draft.id,
         "test_id": test.id, "work_order_id": order.id, "appointment_id": visit.id, "visit_id": visit.id,
+        "replan_id": replan.id,
         "console_id": console.id, "evidence_id": vaulted.id, "event_id": event.id, "block_id": block.id,
-        "credential_id": secret.id, "grant_id": grant.id, "rotation_id": rotation.id, "change_id": change.id, **billed,
+        "credential_id": secret.id, "grant_id": grant.id, "rotation_id": rotation.id, "change_id": change.id,
+        "authority_id": authority.id, "certificate_id": certificate.serial, **billed,
     }  # fmt: skip
 
 

@@ -15,8 +15,9 @@ from msp.clock import utc_now
 from msp.contracts.models import Client, Site
 from msp.desk.models import Ticket
 from msp.dispatch import visits
-from msp.dispatch.models import Appointment, Part, Technician, WorkOrder
+from msp.dispatch.models import Appointment, Part, Replan, Technician, WorkOrder
 from msp.errors import Conflict, Misconfigured, MspError, NotFound, Refused
+from msp.flows import replans
 from msp.flows import visits as flows
 from msp.people.access import may
 from msp.remote.output import shown
@@ -63,11 +64,23 @@ def board() -> str:
             after=day + timedelta(days=1),
             drawn=day_board.draw(found, midnight, following, utc_now()),
             waiting=found.waiting,
+            plans=plans_open(session, midnight.astimezone(UTC), following.astimezone(UTC)),
             clients=clients_of(session),
             sites={site.id: site for site in session.scalars(sites)},
             zone=zone,
             listens_from=newest(session),
         )
+
+
+def plans_open(session: Session, begins: datetime, ends: datetime) -> list[Replan]:
+    """Return the plans of these hours that wait for the planner or a decision, and that the asking person may see."""
+    mine = granted()
+    return [
+        plan
+        for plan in replans.lately(session, utc_now())
+        if plan.begins_at < ends and plan.ends_at > begins and (plan.state != "ready" or plan.changes)
+        if mine is None or (plan.client_ids is not None and set(plan.client_ids) <= set(mine))
+    ]
 
 
 @bp.get("/<int:work_order_id>")
