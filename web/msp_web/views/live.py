@@ -7,7 +7,7 @@ from flask import Blueprint, Response, request
 from sqlalchemy.orm import Session
 
 from msp import events
-from msp.backup.models import RestoreTest
+from msp.backup.models import BackupDraft, RestoreTest
 from msp.db import Model
 from msp.desk.models import Ticket
 from msp.dispatch.models import WorkOrder
@@ -20,7 +20,13 @@ from msp_web.unit import read_only
 bp = Blueprint("live", __name__)
 
 #: Topics of one thing, "run:12": the thing is fetched through the client gate.
-THINGS: dict[str, type[Model]] = {"ticket": Ticket, "run": Run, "restore_test": RestoreTest, "work_order": WorkOrder}
+THINGS: dict[str, type[Model]] = {
+    "ticket": Ticket,
+    "run": Run,
+    "restore_test": RestoreTest,
+    "work_order": WorkOrder,
+    "backup_draft": BackupDraft,
+}
 #: Topics of a whole page, with the right that opens the page.
 BOARDS = {"queue": "ticket.see", "board": "dispatch.see", "backups": "backup.see", "runs": "run.see"}
 SILENT = ": so that proxies keep the line open\n\n"
