@@ -21,6 +21,7 @@ from msp.migrations import import_models
 from msp.people import users
 from msp.people.credential_grants import CredentialGrant
 from msp.people.models import Grant
+from msp.remote import ca
 from msp.remote.consoles.models import ConsoleSession
 from msp.remote.models import Approval, Run, RunHost, RunPicture, StepResult
 from msp.remote.rotations import SecretRotation
