@@ -16,7 +16,8 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent / "translations"
 _SLOT = re.compile(r"%\((\w+)\)s")
-_BORDER = re.compile(r"(?<=[.!?])\s+(?=\S)|\n+")
+#: Where a text is taken apart, the coarsest first: sentences, items of a list, a name and what is said of it.
+_BORDERS = tuple(map(re.compile, (r"(?<=[.!?])\s+(?=\S)|\n+", r";\s+", r":\s+")))
 #: A sentence begins within a value: then the value is more than a value.
 _SWALLOWED = re.compile(r"[.!?]\s+[A-ZА-ЯЁ]|\n")
 LONGEST = 4000  # characters of what is looked at; more is output of machines
@@ -37,9 +38,8 @@ class Template:
 
     def values_in(self, text: str) -> dict[str, str] | None:
         """Return the values with which this sentence reads as `text`, or None."""
-        if self.fixed not in text or (match := self.pattern.fullmatch(text)) is None:
-            return None
-        return dict(zip(self.slots, match.groups(), strict=True))
+        match = self.pattern.fullmatch(text)
+        return dict(zip(self.slots, match.groups(), strict=True)) if match else None
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,8 @@ class Catalogue:
         if (known := self.plain.get(text)) is not None:
             return known
         for template in self.templates:
+            if template.fixed not in text:  # tells a thousand of them apart in 30 µs
+                continue
             values = template.values_in(text)
             if values is None or (strict and any(_SWALLOWED.search(value) for value in values.values())):
                 continue
@@ -66,8 +68,8 @@ class Catalogue:
     def text(self, text: str) -> str:
         """Return a text with each of its sentences translated that is known."""
         bare = text.strip()
-        if not bare:
-            return text
+        if " " not in bare:  # a name, a number
+            return text.replace(bare, self.plain[bare], 1) if bare in self.plain else text
         if (found := self.whole(bare, strict=True)) is None:
             found = self._parts(bare)
         if found is None:
@@ -75,8 +77,8 @@ class Catalogue:
         return text if found is None else text.replace(bare, found, 1)
 
     def _parts(self, text: str) -> str | None:
-        """Translate sentence by sentence, also the items of a list; None if nothing is known."""
-        for border in (_BORDER, re.compile(r";\s+")):
+        """Translate piece by piece; None if nothing is known."""
+        for border in _BORDERS:
             parts, between = border.split(text), border.findall(text)
             if len(parts) > 1 and (found := self._joined(parts, between)) is not None:
                 return found
