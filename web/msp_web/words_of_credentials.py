@@ -36,6 +36,27 @@ BADGES["key_change"] = {
     "forced": Badge(_("glass broken"), WARN, "alert-triangle"),
     "outdated": Badge(_("outdated"), QUIET, "clock-x"),
 }
+BADGES["authority_state"] = {
+    "signs": Badge(_("signs"), GOOD, "certificate"),
+    "replaced": Badge(_("replaced"), QUIET, "refresh"),
+    "revoked": Badge(_("taken back"), BAD, "ban"),
+}
+BADGES["certificate_state"] = {
+    "valid": Badge(_("valid"), GOOD, "circle-check"),
+    "over": Badge(_("over"), QUIET, "clock-x"),
+    "revoked": Badge(_("taken back"), BAD, "ban"),
+}
+WORDS["old_algorithm"] = {
+    "ssh-rsa": _("host keys and log-ins signed with SHA-1"),
+    "ssh-dss": _("host keys of type DSA"),
+    "diffie-hellman-group14-sha1": _("key exchange with SHA-1"),
+    "diffie-hellman-group-exchange-sha1": _("key exchange with SHA-1"),
+    "diffie-hellman-group1-sha1": _("key exchange over 1024 bits"),
+    "aes128-cbc": _("cipher open to plaintext recovery"),
+    "aes256-cbc": _("cipher open to plaintext recovery"),
+    "3des-cbc": _("cipher with 64-bit blocks"),
+    "hmac-sha1": _("integrity with SHA-1"),
+}
 WORDS["secret_kind"] = {"password": _("password"), "ssh_key": _("SSH key"), "other": _("other secret")}
 WORDS["secret_act"] = {
     "secret.stored": _("stored"),

@@ -23,7 +23,7 @@ from msp.flows import covering, keyring
 from msp.remote.consoles.models import ConsoleSession
 from msp.remote.models import Run, RunHost
 from msp.vault import VaultSecret
-from msp_web import words
+from msp_web import way_in, words
 from msp_web import words_of_credentials as words_of_credentials
 from msp_web.access import actor, can, requires, scoped, visible
 from msp_web.unit import read_only, unit_of_work
@@ -147,6 +147,8 @@ def show(asset_id: int) -> str:
             runs=runs_on(session, item.id),
             sessions=sessions_on(session, item.id),
             credential=credential_of(session, item),
+            hops=way_in.hops_of(session, item),
+            leave=way_in.leave_of(session, item, utc_now()),
             tickets=list(session.scalars(visible(tickets, Ticket))),
             others=[one for one in items.values() if one.id != item.id],
             relationships=list(KINDS),
