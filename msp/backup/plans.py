@@ -128,16 +128,20 @@ def by_id(session: Session, plan_id: int) -> BackupPlan:
     return plan
 
 
-def render(plan: BackupPlan, *, secret: str | None, now: datetime, rungs: Iterable[int] = ()) -> Case:
-    """Return the case that a test of this plan runs; `secret` comes from the vault just before.
+def document(plan: BackupPlan, *, secret: str | None, now: datetime, rungs: Iterable[int] = ()) -> dict[str, Any]:
+    """Return the case of a test as JSON values, for a tester with another clock; `secret` is in it.
 
     rungs: those of one step of its ladder; none: all that the case names.
     """
     chosen = {"rungs": sorted(set(rungs))} if rungs else {}
-    document = {**plan.case, **chosen, "case": plan.case.get("case", plan.name), "engine": plan.engine}
-    if secret is not None:
-        document["secret"] = secret
-    return cases.parse(document, now=now, where=f"backup plan {plan.name}")
+    values = {"now": now.isoformat(), **plan.case, **chosen, "case": plan.case.get("case", plan.name)}
+    return {**values, "engine": plan.engine} | ({} if secret is None else {"secret": secret})
+
+
+def render(plan: BackupPlan, *, secret: str | None, now: datetime, rungs: Iterable[int] = ()) -> Case:
+    """Return the case that a test of this plan runs, as `document` tells it."""
+    values = document(plan, secret=secret, now=now, rungs=rungs)
+    return cases.parse(values, now=now, where=f"backup plan {plan.name}")
 
 
 def switch(session: Session, plan: BackupPlan, enabled: bool, *, by: str) -> None:

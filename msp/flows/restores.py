@@ -21,6 +21,7 @@ from msp.desk.models import Ticket
 from msp.engine import crashpoints, queues, schedules
 from msp.engine.models import Schedule
 from msp.errors import NotFound
+from msp.flows import restores_there
 from msp.people.access import Actor, may
 from msp.settings import Settings
 from msp.vault import Vault
@@ -116,8 +117,9 @@ def perform(
 
     nominal: the schedule's instant; asked_at: of a test by hand. Entered again after a crash it is done anew.
     rungs: of one step of the ladder. A test outside the plan's window, or of a repository that another test reads,
-    is put off: it is queued again under the same name of its own.
+    is put off: it is queued again under the same name of its own. A case that names a host is tested there.
     """
+    fetched, there = restores_there.fetch(settings, plan_id), None
     with db.begin() as session:
         plan = session.get_one(BackupPlan, plan_id)
         if plan.removed_at is not None:  # after this was queued
@@ -133,16 +135,23 @@ def perform(
             _put_off(session, plan, nominal, asked_at, rungs, opens)
             return
         test_id = _begin(session, plan, _named(nominal, rungs), asked_at)
-        if test_id is not None and not plans.lease(session, case.location, test_id, now):
+        place = f"{plan.client_id}/{case.on}:{case.location}" if case.on else case.location
+        if test_id is not None and not plans.lease(session, place, test_id, now):
             session.delete(session.get_one(RestoreTest, test_id))  # not begun after all
             _put_off(session, plan, nominal, asked_at, rungs, now + LOCKED_PAUSE)
             return
+        if test_id is not None and case.on:
+            told = plans.document(plan, secret=secret, now=now, rungs=rungs)
+            there = restores_there.prepare(session, settings, plan, told, limits, test_id, fetched, now)
     if test_id is None:
         return
     crashpoints.at("restore.begun")
-    base = settings.scratch_path.resolve()
-    base.mkdir(parents=True, exist_ok=True, mode=0o700)
-    result = verify.verify(case, base=base, runner=Runner(niceness=limits.nice, io=limits.io))
+    if there is not None:
+        result = restores_there.perform(there)
+    else:
+        base = settings.scratch_path.resolve()
+        base.mkdir(parents=True, exist_ok=True, mode=0o700)
+        result = verify.verify(case, base=base, runner=Runner(niceness=limits.nice, io=limits.io))
     crashpoints.at("restore.verified")
     with db.begin() as session:
         record(session, test_id, result, now=utc_now())

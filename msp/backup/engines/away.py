@@ -15,7 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from msp.backup.verdict import Finding, Result, Rung, Weight
+from msp.backup.verdict import Finding, Picture, Result, Rung, Weight
 from msp.backup.verify import digest
 from msp.errors import Misconfigured
 from msp.remote.transport import Shell
@@ -53,7 +53,14 @@ exec python3 -I -c 'import sys; exec(sys.stdin.buffer.read(LENGTH))'
 """
 
 
-def parcel(document: Mapping[str, Any], *, scratch: str | None = None, deadline: timedelta = DEADLINE) -> bytes:
+def parcel(
+    document: Mapping[str, Any],
+    *,
+    scratch: str | None = None,
+    deadline: timedelta = DEADLINE,
+    niceness: int = 5,
+    io: str = "best-effort",
+) -> bytes:
     """Return what goes in on stdin: the starter, then one JSON object of modules, case, and the manifest's text.
 
     Raises Misconfigured if the case names a manifest that cannot be read here.
@@ -63,6 +70,8 @@ def parcel(document: Mapping[str, Any], *, scratch: str | None = None, deadline:
         "case": {**document, "on": None},
         "scratch": scratch,
         "deadline": deadline.total_seconds(),
+        "niceness": niceness,
+        "io": io,
     }
     expect = document.get("expect")
     manifest = expect.get("manifest") if isinstance(expect, Mapping) else None
@@ -92,19 +101,19 @@ async def verify_on(
     host: str,
     deadline: timedelta = DEADLINE,
     scratch: str | None = None,
+    niceness: int = 5,
+    io: str = "best-effort",
 ) -> Result:
     """Run one restore test on the host that `shell` reaches, and return what it showed.
 
     document: the case as JSON values, with its secret. host: its name, for sentences. scratch: a folder there; None
-    takes one below the system's temporary folder. A connection that breaks, a host that
+    takes one below the system's temporary folder. niceness, io: as for a Runner. A connection that breaks, a host that
     lacks Python and a deadline that passes are errors of the test: never a pass, and never the backup's fault.
     """
-    stdin = parcel(document, scratch=scratch, deadline=deadline)
+    stdin = parcel(document, scratch=scratch, deadline=deadline, niceness=niceness, io=io)
     output = await shell.run(SCRIPT.replace("LENGTH", str(len(STARTER.encode()))), timeout=deadline, stdin=stdin)
     if output.status == 69 and b"no-python" in output.stderr:
-        return _unknown(
-            document, f"{host} has no Python 3.11 to run the test with.", "Install python3, or test it here."
-        )
+        return untold(document, f"{host} has no Python 3.11 to run the test with.", "Install python3, or test it here.")
     answer = output.stdout.strip().rpartition(b"\n")[2]
     try:
         if not answer.startswith(b"msp:"):
@@ -114,22 +123,24 @@ async def verify_on(
             raise Misconfigured(said["misconfigured"], advice=said["advice"])
         if said["plain"]["evidence"] != digest(said["plain"]):
             raise ValueError("the verdict's digest does not fit it")
-        return result_of(said["plain"], said["counts"])
+        return result_of(said["plain"], said["counts"], said["pictures"])
     except (ValueError, KeyError, TypeError, zlib.error) as error:
         lines = output.stderr.decode("utf-8", "replace").strip().splitlines()
         what = f"The test on {host} told no verdict ({error}); it ended with {output.outcome}."
-        return _unknown(document, what, lines[-1][:300] if lines else "Try again; what it left there is swept then.")
+        return untold(document, what, lines[-1][:300] if lines else "Try again; what it left there is swept then.")
 
 
-def _unknown(document: Mapping[str, Any], what: str, advice: str) -> Result:
+def untold(document: Mapping[str, Any], what: str, advice: str) -> Result:
+    """Return the result of a test that could not tell anything of the backup."""
     finding = Finding("restore", what, advice=advice, weight=Weight.ERROR)
     name, engine = str(document.get("case") or "unnamed"), str(document.get("engine"))
     return Result(name, engine, "", None, (Rung(1, 0.0, (finding,)),))
 
 
-def result_of(plain: Mapping[str, Any], counts: Sequence[int]) -> Result:
+def result_of(plain: Mapping[str, Any], counts: Sequence[int], pictures: Sequence[tuple[str, str]] = ()) -> Result:
     """Return the result that a verdict object was made of; counts: how many of its findings belong to each rung.
 
+    pictures: names and PNG images in base64; those whose digest is not in the verdict are left out.
     Raises KeyError, TypeError or ValueError for anything else.
     """
     weights = {weight.word: weight for weight in Weight}
@@ -142,6 +153,8 @@ def result_of(plain: Mapping[str, Any], counts: Sequence[int]) -> Result:
         commands = tuple((command["command"], command["exit"]) for command in item["commands"])
         own, begin = tuple(findings[begin : begin + count]), begin + count
         rungs.append(Rung(item["rung"], item["seconds"], own, tuple(item["figures"].items()), commands))
+    known = {value for rung in rungs for _, value in rung.figures if isinstance(value, str)}
+    shown = [Picture(name, base64.b64decode(png)) for name, png in pictures]
     result = Result(
         case=plain["case"],
         engine=plain["engine"],
@@ -154,6 +167,7 @@ def result_of(plain: Mapping[str, Any], counts: Sequence[int]) -> Result:
         restored_bytes=plain["restored_bytes"],
         started_at=plain["started_at"],
         evidence=plain["evidence"],
+        pictures=tuple(one for one in shown if one.sha256 in known),
     )
     if result.plain() != plain:
         raise ValueError("the verdict does not add up")

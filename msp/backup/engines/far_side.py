@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from msp.backup.case import parse
+from msp.backup.process import Runner
 from msp.backup.verify import verify
 from msp.clock import utc_now
 from msp.errors import Misconfigured
 
 
 def main(given: Mapping[str, Any]) -> None:
-    """Run the test that was sent: `case`, `scratch`, `deadline`, and `manifest` as text if the case names one."""
+    """Run the test that was sent: `case`, `scratch`, `deadline`, `niceness`, `io`, and the text of its `manifest`."""
     threading.Thread(target=_listen, daemon=True).start()
     signal.signal(signal.SIGALRM, signal.getsignal(signal.SIGTERM))
     signal.alarm(int(given["deadline"]) + 1)
@@ -28,11 +29,14 @@ def main(given: Mapping[str, Any]) -> None:
         document["expect"] = {**document["expect"], "manifest": _in_memory(given["manifest"])}
     try:
         base = Path(given["scratch"]) if given.get("scratch") else None
-        result = verify(parse(document, now=utc_now()), base=base)
+        runner = Runner(niceness=given["niceness"], io=given["io"])
+        result = verify(parse(document, now=utc_now()), base=base, runner=runner)
     except Misconfigured as error:
         _say({"misconfigured": error.what, "advice": error.advice})
     else:
-        _say({"plain": result.plain(), "counts": [len(rung.findings) for rung in result.rungs]})
+        pictures = [(one.name, base64.b64encode(one.png).decode()) for one in result.pictures]
+        counts = [len(rung.findings) for rung in result.rungs]
+        _say({"plain": result.plain(), "counts": counts, "pictures": pictures})
 
 
 def _listen() -> None:
