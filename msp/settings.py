@@ -57,6 +57,10 @@ class Settings:
     travel_url: str = setting("", "Its address, like http://osrm.example:5000.")
     travel_key: str = setting("", "Name in the vault of the key that it asks for.")
     travel_zone: str = setting("UTC", "Time zone whose hours of the week traffic follows, like Europe/Berlin.")
+    map_tiles_url: str = setting(
+        "", "Map tiles behind the routes, like https://tiles.example/{z}/{x}/{y}.png; empty: none are ever asked for."
+    )
+    map_tiles_credit: str = setting("", "Whom the map must credit for its tiles, like © OpenStreetMap contributors.")
     log_level: str = setting("INFO", "DEBUG, INFO, WARNING or ERROR.")
     mail_url: str = setting("", "Where notices go, as an Apprise URL (mailto://...); empty keeps them on the page.")
     bao_address: str = setting("", "Address of OpenBao or HashiCorp Vault (https://...), for secrets named bao:...")

@@ -157,22 +157,23 @@ def _movable(session: Session, first: datetime, until: datetime, client_ids: Seq
             Technician.active,
         )
     )
+    taken = select(Appointment.work_order_id).where(Appointment.state.in_(availability.STANDING))
     waiting = (
         select(WorkOrder, Client.name, Site.name)
         .join(Client, Client.id == WorkOrder.client_id)
         .outerjoin(Site, Site.id == WorkOrder.site_id)
-        .where(WorkOrder.state == "proposed")
+        .where(WorkOrder.state == "proposed", WorkOrder.id.not_in(taken))
     )
     if client_ids is not None:
         confirmed = confirmed.where(WorkOrder.client_id.in_(client_ids))
         waiting = waiting.where(WorkOrder.client_id.in_(client_ids))
-    found = [
-        Movable(order, client, site, visit)
+    found = {
+        order.id: Movable(order, client, site, visit)
         for order, client, site, visit in session.execute(confirmed)
         if visit.starts_at - visit.travel >= first  # who should have left already is not called back
-    ]
-    found += [Movable(order, client, site, None) for order, client, site in session.execute(waiting)]
-    return sorted(found, key=lambda one: one.order.id)
+    }
+    found |= {order.id: Movable(order, client, site, None) for order, client, site in session.execute(waiting)}
+    return [found[ident] for ident in sorted(found)]
 
 
 def _shift_ends(session: Session, first: datetime, until: datetime) -> dict[int, list[tuple[datetime, datetime]]]:
