@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Callable, Hashable
+from typing import Any
 
 import asyncssh
 
@@ -15,6 +16,7 @@ from msp.remote.transport import CannotOpen, NotAdmitted
 HANDSHAKES = 64  # in flight at once, on all hosts together
 HANDSHAKES_PER_DOOR = 8  # sshd starts dropping at 10 connections that have not logged in (MaxStartups)
 PATIENCE = 1.5  # seconds after which a silent host no longer holds a place among the handshakes
+MSG_IGNORE = 2  # RFC 4250
 _HUNG_UP = "hung up before its banner."
 
 
@@ -36,6 +38,17 @@ class Client(asyncssh.SSHClient):
     def connection_lost(self, exc: Exception | None) -> None:
         if self.lost is not None:
             self.lost()
+
+
+class _Connection(asyncssh.SSHClientConnection):
+    """A connection whose ciphers need no empty packet before each one: half as many to encrypt, send and receive.
+
+    asyncssh puts it there against an attack on CBC (RFC 4253, 9.3.1), which only old algorithms bring back.
+    """
+
+    def send_packet(self, pkttype: int, *args: bytes, handler: Any = None) -> None:
+        if pkttype != MSG_IGNORE:
+            super().send_packet(pkttype, *args, handler=handler)
 
 
 class Logins:
@@ -117,8 +130,10 @@ async def _begin(
     """Start the protocol on a socket, or on a channel of the bastion; raises CannotOpen if that cannot be had."""
     loop = asyncio.get_running_loop()
 
+    kind = asyncssh.SSHClientConnection if target.old_algorithms else _Connection
+
     def protocol() -> asyncssh.SSHClientConnection:
-        return asyncssh.SSHClientConnection(loop, options, wait="auth")
+        return kind(loop, options, wait="auth")
 
     if bastion is None:
         _, connection = await loop.create_connection(protocol, sock=sock)
