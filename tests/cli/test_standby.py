@@ -133,6 +133,7 @@ def test_without_a_standby_the_command_does_the_work_itself(ground: Ground) -> N
     assert int(ground.told()[3]) == os.getpid()
 
 
+@pytest.mark.slow
 def test_results_status_and_words_are_those_of_the_command(ground: Ground) -> None:
     (ground.folder / "fails.yml").write_text(TOLD.replace("told", "fails").replace("printf", "false; exit 7; printf"))
     words = ("run", "fails.yml", "--hosts", "hosts", "--param", "word=x", "--break-glass", "test")
@@ -149,6 +150,7 @@ def test_results_status_and_words_are_those_of_the_command(ground: Ground) -> No
     assert "nosuch" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["cancelled", "killed"])
 def test_whoever_waits_can_cancel_and_going_away_cancels_too(ground: Ground, number: int) -> None:
     ground.start()
@@ -162,6 +164,7 @@ def test_whoever_waits_can_cancel_and_going_away_cancels_too(ground: Ground, num
     assert not (ground.folder / "done").exists()
 
 
+@pytest.mark.slow
 def test_it_ends_with_its_owner_after_what_it_does(ground: Ground) -> None:
     (ground.folder / "slow.yml").write_text(SLOW.replace("sleep 30", "sleep 1.5"))
     ground.start()
@@ -173,6 +176,7 @@ def test_it_ends_with_its_owner_after_what_it_does(ground: Ground) -> None:
     assert command.wait(20) == 0
 
 
+@pytest.mark.slow
 def test_one_standby_serves_an_installation(ground: Ground) -> None:
     ground.start()
     second = subprocess.run(
@@ -182,6 +186,7 @@ def test_one_standby_serves_an_installation(ground: Ground) -> None:
     assert (ground.data / wire.SOCKET).exists()
 
 
+@pytest.mark.slow
 def test_what_is_no_order_is_refused_and_harms_nothing(ground: Ground) -> None:
     standby = ground.start()
     path = str(ground.data / wire.SOCKET)
@@ -197,6 +202,7 @@ def test_what_is_no_order_is_refused_and_harms_nothing(ground: Ground) -> None:
     assert int(ground.told()[3]) == standby
 
 
+@pytest.mark.slow
 def test_a_program_that_changed_is_not_carried_out_from_memory(ground: Ground) -> None:
     package = ground.folder / "copy" / "msp"
     package.parent.mkdir()
