@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from msp.remote.consoles import powershell
 from msp.remote.winrm import bootstrap
 
 PASSED_ON = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "HOME": "/tmp", "LANG": "C.UTF-8"}
@@ -66,6 +67,8 @@ class Awaited:
         if found := _ALIVE.match(text):
             status = 0 if any(found[1] in line for line in self.at_work()) else 1
             return Job(["/bin/sh", "-c", f"exit {status}"])
+        if text == powershell.LINE.partition("\n")[2]:
+            return _line_of_console(stdin)
         values, body = assigned(text, stdin.decode().split("\n"))
         if self.played:
             return _answering(self.played(body, values), clixml=True)
@@ -95,6 +98,14 @@ def assigned(script: str, lines: list[str]) -> tuple[dict[str, str], str]:
         else:
             return values, script
         script = script[found.end() :]
+
+
+def _line_of_console(stdin: bytes) -> Job:
+    """A line of a console, run by /bin/sh in its folder, which is told afterwards as PowerShell tells it."""
+    where, line, wide = stdin.split(b"\n")
+    script = 'cd "${0:-/}" || exit; eval "$1"; printf "\\035%s\\035" "$(pwd | tr -d "\\n" | base64 -w0)"'
+    words = [base64.b64decode(where).decode(), base64.b64decode(line).decode()]
+    return Job(["/bin/sh", "-c", script, *words], {"COLUMNS": wide.decode()}, clixml=True)
 
 
 def _answering(answer: Answer, *, clixml: bool) -> Job:

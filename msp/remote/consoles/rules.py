@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 #: What is opened -> the ways into a machine that have it.
 KINDS: dict[str, frozenset[str]] = {
-    "terminal": frozenset({"ssh"}),
+    "terminal": frozenset({"ssh", "winrm"}),
     "screen": frozenset({"vnc", "ssh"}),
 }
 #: How an admission stands.

@@ -55,7 +55,8 @@ async def _terminal(
     console: Console, wire: Wire, typed: Callable[[], None], stack: AsyncExitStack, ssh: SshTransport
 ) -> End:
     columns, rows = await _size(wire)
-    opened = await stack.enter_async_context(ssh.open(console.target))
+    windows = console.target.transport == "winrm"
+    opened = None if windows else await stack.enter_async_context(ssh.open(console.target))
     recorder = CastRecorder(
         console.tape(),
         columns=columns,
@@ -70,9 +71,15 @@ async def _terminal(
         console.recorded = recorder.close()
 
     stack.callback(close)
-    shell = await stack.enter_async_context(
-        terminal.shell(opened.link.connection, (columns, rows), console.target.where)
-    )
+    shell: terminal.Shown
+    if opened is None:
+        from msp.remote.consoles import powershell  # its libraries are slow to import, and most hosts need none
+
+        shell = await stack.enter_async_context(powershell.shell(console.target, columns))
+    else:
+        shell = await stack.enter_async_context(
+            terminal.shell(opened.link.connection, (columns, rows), console.target.where)
+        )
     await wire.say({"open": console.mode})
     return await terminal.converse(wire, shell, recorder, mode=console.mode, typed=typed)
 

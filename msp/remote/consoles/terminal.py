@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import asyncssh
 
@@ -20,21 +20,37 @@ LARGEST = (500, 300)  # columns and rows
 Size = tuple[int, int]
 
 
+class Shown(Protocol):
+    """What a terminal in the browser is joined with."""
+
+    async def read(self) -> bytes:
+        """Return what it printed next; nothing at its end. The far side waits while we do not read."""
+
+    async def write(self, data: bytes) -> None:
+        """Type; waits while the far side does not take it."""
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Tell it its new size."""
+
+    async def end(self) -> End:
+        """Return how it ended, once it has nothing more to say."""
+
+
 class Terminal:
-    """An open shell with a pty."""
+    """An open shell with a pty; see Shown."""
 
     def __init__(self, process: asyncssh.SSHClientProcess[bytes]) -> None:
         self._process = process
 
     async def read(self) -> bytes:
-        """Return what it printed next; nothing at its end. The far side waits while we do not read."""
+        """See Shown.read."""
         try:
             return await self._process.stdout.read(CHUNK)
         except (asyncssh.Error, OSError):
             return b""
 
     async def write(self, data: bytes) -> None:
-        """Type; waits while the far side does not take it."""
+        """See Shown.write."""
         try:
             self._process.stdin.write(data)
             await self._process.stdin.drain()
@@ -84,9 +100,7 @@ def size_of(message: Mapping[str, Any]) -> Size | None:
     return None
 
 
-async def converse(
-    wire: Wire, terminal: Terminal, recorder: CastRecorder, *, mode: str, typed: Callable[[], None]
-) -> End:
+async def converse(wire: Wire, terminal: Shown, recorder: CastRecorder, *, mode: str, typed: Callable[[], None]) -> End:
     """Join browser and shell until one of them ends it. `typed` is called whenever somebody types.
 
     In mode `view` what is typed is dropped. Nothing is shown that was not recorded first.
@@ -105,7 +119,7 @@ async def converse(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _down(wire: Wire, terminal: Terminal, recorder: CastRecorder, window: Window) -> End:
+async def _down(wire: Wire, terminal: Shown, recorder: CastRecorder, window: Window) -> End:
     try:
         while data := await terminal.read():
             recorder.output(data)
@@ -119,7 +133,7 @@ async def _down(wire: Wire, terminal: Terminal, recorder: CastRecorder, window: 
 
 
 async def _up(
-    wire: Wire, terminal: Terminal, recorder: CastRecorder, window: Window, mode: str, typed: Callable[[], None]
+    wire: Wire, terminal: Shown, recorder: CastRecorder, window: Window, mode: str, typed: Callable[[], None]
 ) -> End:
     while (said := await wire.receive()) is not None:
         if isinstance(said, bytes):

@@ -6,6 +6,7 @@ Every blocking call is made in one thread that belongs to this shell, so a `Sess
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -55,6 +56,7 @@ class _Task:
     sent: bootstrap.Sent
     deadline: float
     idle: float | None
+    heard: Callable[[bytes, bytes], None] | None = None
     out: Collector = field(default_factory=Collector)
     err: Collector = field(default_factory=lambda: Collector("stderr"))
     stop: threading.Event = field(default_factory=threading.Event)
@@ -67,13 +69,18 @@ class _Task:
         if out:
             self.out.feed(out)
         if err:
-            self.err.feed(self._reader.feed(err) if self._reader else err)
+            err = self._reader.feed(err) if self._reader else err
+            self.err.feed(err)
         if out or err:
             self.last = time.monotonic()
+            if self.heard is not None:
+                self.heard(out, err)
 
     def output(self, outcome: Outcome) -> Output:
-        if self._reader:
-            self.err.feed(self._reader.end())
+        if self._reader and (rest := self._reader.end()):
+            self.err.feed(rest)
+            if self.heard is not None:
+                self.heard(b"", rest)
         return Output(outcome, self.out.captured(), self.err.captured())
 
     def left(self) -> float:
@@ -103,9 +110,15 @@ class WinRmShell:
             raise unreachable("connect", f"{self._access.where} could not be reached in time.", "Is it up?") from error
 
     async def run(
-        self, script: str, *, timeout: timedelta, stdin: bytes = b"", idle: timedelta | None = None
+        self,
+        script: str,
+        *,
+        timeout: timedelta,
+        stdin: bytes = b"",
+        idle: timedelta | None = None,
+        heard: Callable[[bytes, bytes], None] | None = None,
     ) -> Output:
-        """Run `script`; see Shell.run."""
+        """Run `script`; see Shell.run. heard: takes what came on both streams, as it comes and in another thread."""
         sent = bootstrap.sent(script, stdin)
         if sent is None:
             return Output(Outcome("failed", detail=NO_SCRIPT))
@@ -116,7 +129,7 @@ class WinRmShell:
         except TimeoutError:
             return Output(Outcome("not_started", detail="Another command was still at work on this connection."))
         try:
-            task = _Task(sent, deadline, idle.total_seconds() if idle else None)
+            task = _Task(sent, deadline, idle.total_seconds() if idle else None, heard)
             work = self._thread.submit(self._run, task)
             try:
                 return await _result(work)
