@@ -78,7 +78,7 @@ def database(database_url: str) -> Database:
     return use(database_url)
 
 
-FAMILY = 8  # long tests that one module has; of more, an even spread is run unless MSP_TEST_MANY=1
+FAMILY = 6  # long tests that one module has; of more, an even spread is run unless MSP_TEST_MANY=1
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
