@@ -4,7 +4,7 @@ Every change is one record of evidence and reaches open boards at once.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -193,6 +193,6 @@ def save_depot(session: Session, *, name: str, address: str, place: tuple[float,
     return found
 
 
-def _tell(session: Session, kind: str, subject: tuple[str, int], data: dict[str, object], by: str) -> None:
+def _tell(session: Session, kind: str, subject: tuple[str, int], data: Mapping[str, object], by: str) -> None:
     evidence.record(session, kind, actor=by, subject=subject, data=data)
     events.record(session, "board", kind)

@@ -14,7 +14,7 @@ from msp.assets.models import ConfigurationItem
 from msp.clock import utc_now
 from msp.contracts.models import Client, Site
 from msp.desk.models import Ticket
-from msp.dispatch import visits
+from msp.dispatch import reasons, visits
 from msp.dispatch.models import Appointment, Part, Replan, Technician, WorkOrder
 from msp.errors import Conflict, Misconfigured, MspError, NotFound, Refused
 from msp.flows import replans
@@ -106,6 +106,7 @@ def page(work_order_id: int, error: MspError | None = None) -> str:
             may_carry=can("visit.work", order.client_id) or can("dispatch.plan", order.client_id),
             candidates=visits.candidates(session, order, utc_now()) if open_for_plans else [],
             open_for_plans=open_for_plans,
+            reasons=reasons.why(session, order, utc_now(), language.zone()) if order.state not in OVER else None,
             client=client,
             site=site,
             site_zone=(site.time_zone if site else None) or client.time_zone,

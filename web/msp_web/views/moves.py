@@ -9,7 +9,7 @@ from flask_babel import gettext
 from sqlalchemy.orm import Session
 
 from msp.clock import utc_now
-from msp.dispatch import feedback, visits
+from msp.dispatch import feedback, reasons, visits
 from msp.dispatch.models import Appointment, Technician, WorkOrder
 from msp.errors import Misconfigured, Refused
 from msp.flows import placing
@@ -86,6 +86,9 @@ def picker(work_order_id: int) -> str:
             technicians=visits.technicians(session),
             begins=local(standing.starts_at if standing else now),
             local=local,
+            reasons=reasons.why(session, order, now, language.zone())
+            if order.state not in ("done", "cancelled")
+            else None,
             movable=order.state not in ("done", "cancelled", "working", "on_the_way"),
         )
 

@@ -120,7 +120,8 @@ def tiles_host(address: str) -> str:
 def toured(session: Session, row: BoardRow, colour: str, roads: book.Roads) -> Tour:
     """Return a technician's confirmed visits in order, with the way to each."""
     home = availability.point(row.technician.latitude, row.technician.longitude)
-    here, legs = home, []
+    here = home
+    legs: list[Leg] = []
     for one in sorted(row.visits, key=lambda visit: visit.appointment.starts_at):
         if one.appointment.state == "proposed":
             continue

@@ -1,0 +1,113 @@
+"""Why here, why not earlier, why not somebody else: in sentences that name the hour, the visit and the cost."""
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from sqlalchemy.orm import Session
+
+from msp.contracts.models import Client, Site
+from msp.db import Database
+from msp.dispatch import reasons, visits
+from msp.dispatch.models import Shift, Technician, WorkOrder
+
+NOW = datetime(2026, 3, 2, 6, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+BERLIN = ZoneInfo("Europe/Berlin")  # one hour ahead
+
+
+def furnish(session: Session) -> tuple[WorkOrder, dict[str, Technician]]:
+    client = Client(key="acme", name="Acme", time_zone="Europe/Berlin")
+    session.add(client)
+    session.flush()
+    site = Site(client_id=client.id, name="Main", latitude=52.5, longitude=13.4)
+    session.add(site)
+    people = {}
+    for name, latitude, skills in (("Near", 52.52, 2), ("Far", 52.9, 2), ("Novice", 52.5, 1), ("Away", 52.5, 3)):
+        people[name] = Technician(name=name, latitude=latitude, longitude=13.4, skills={"linux": skills})
+        session.add(people[name])
+    session.flush()
+    for one in people.values():
+        session.add(Shift(technician_id=one.id, starts_at=NOW + HOUR, ends_at=NOW + 10 * HOUR))
+    session.add(Shift(technician_id=people["Away"].id, starts_at=NOW, ends_at=NOW + 20 * HOUR, kind="absence"))
+    session.flush()
+    order = visits.propose(
+        session, client_id=client.id, site_id=site.id, summary="Replace the disk", duration=HOUR, now=NOW,
+        skills={"linux": 2}, due_at=NOW + 9 * HOUR,
+    )  # fmt: skip
+    return order, people
+
+
+def told(found: reasons.Reasons) -> dict[str, str]:
+    return {one.technician.name: one.reason for one in found.others}
+
+
+def test_a_confirmed_visit_says_why_here_and_what_others_would_cost(database: Database) -> None:
+    with database.begin() as session:
+        order, people = furnish(session)
+        at = NOW + 3 * HOUR
+        visits.assign(session, order.id, people["Near"].id, at, by="dora", now=NOW, promised=(at, at + HOUR))
+        found = reasons.why(session, order, NOW, BERLIN)
+        assert found.here == (
+            "Has linux 2.", "4 minutes away.", "Done 300 minutes before it is due.",
+            "The client was told 10:00 to 11:00.", "Nobody else who could go at that time costs less.",
+        )  # fmt: skip
+        assert found.earlier == (
+            "The client was told not before 10:00.", "Near could begin at 08:04: move it if the client agrees.",
+        )  # fmt: skip
+        assert [one.technician.name for one in found.others] == ["Far", "Away", "Novice"]
+        others = told(found)
+        assert others["Far"].startswith("Could go, and costs ")
+        assert others["Far"].endswith(" more.")
+        assert others["Novice"] == "Lacks linux at level 2."
+        assert others["Away"] == "Has no opening within 14 days: no shift is known, or it is full."
+
+
+def test_who_would_be_cheaper_is_named(database: Database) -> None:
+    with database.begin() as session:
+        order, people = furnish(session)
+        visits.assign(session, order.id, people["Far"].id, NOW + 3 * HOUR, by="dora", now=NOW)
+        found = reasons.why(session, order, NOW, BERLIN)
+        assert found.here[-1].startswith("Near would cost ")
+        assert told(found)["Near"].endswith(" less.")
+
+
+def test_what_stands_in_the_way_of_an_earlier_hour_is_named(database: Database) -> None:
+    with database.begin() as session:
+        order, people = furnish(session)
+        near = people["Near"]
+        first = WorkOrder(client_id=order.client_id, site_id=order.site_id, summary="Swap the switch", duration=HOUR,
+                          created_at=NOW)  # fmt: skip
+        session.add(first)
+        session.flush()
+        visits.assign(session, first.id, near.id, NOW + HOUR + timedelta(minutes=4), by="dora", now=NOW)
+        visits.assign(session, order.id, near.id, NOW + 2 * HOUR + timedelta(minutes=4), by="dora", now=NOW)
+        found = reasons.why(session, order, NOW, BERLIN)
+        assert found.earlier == (
+            "Near is at another visit until 09:04 (Swap the switch) and drives 0 minutes from there.",
+        )
+        of_first = reasons.why(session, first, NOW, BERLIN)
+        assert of_first.earlier == ("The shift of Near begins at 08:00, and the way takes 4 minutes.",)
+        at_once = reasons.why(session, first, NOW + HOUR, BERLIN)
+        assert at_once.earlier == ("Near can leave now and drives 4 minutes.",)
+
+
+def test_waiting_work_says_who_could_go_or_what_keeps_everybody_away(database: Database) -> None:
+    with database.begin() as session:
+        order, _ = furnish(session)
+        found = reasons.why(session, order, NOW, BERLIN)
+        assert found.here[:2] == ("Nobody is confirmed yet.", "Near could go at 08:04.")
+        order.parts = {"disk": 2}
+        assert (
+            "No van together with the depot has 2 x disk: order it, or free one."
+            in reasons.why(session, order, NOW, BERLIN).here
+        )
+        order.skills = {"linux": 9}
+        assert reasons.why(session, order, NOW, BERLIN).here[1] == "Nobody has linux at level 9."
+
+
+def test_what_has_begun_has_no_earlier(database: Database) -> None:
+    with database.begin() as session:
+        order, people = furnish(session)
+        visit = visits.assign(session, order.id, people["Near"].id, NOW + 3 * HOUR, by="dora", now=NOW)
+        visits.advance(session, visit.id, "on_the_way", by="near", now=NOW, expected_version=visit.version)
+        assert reasons.why(session, order, NOW + 3 * HOUR, BERLIN).earlier == ()
