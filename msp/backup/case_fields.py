@@ -26,7 +26,7 @@ class Field:
 
 
 REPOSITORY = Field("repo", required=True)
-FOLDER = Field("repo", "path", required=True)
+FOLDER = Field("file", "path", required=True)
 FILE = Field("file", "path", required=True)
 ROOT = Field("root", "path")
 HOST = Field("expect.host")
@@ -85,6 +85,8 @@ def shown(case: Mapping[str, Any], engine: str) -> dict[str, str]:
             value = value.get(part) if isinstance(value, Mapping) else None
         if isinstance(value, int | float) and one.kind in ("hours", "gigabytes"):
             value = f"{value / (3600 if one.kind == 'hours' else 1 << 30):.6g}"
+        if value is None and one.required and one.name in ("repo", "file"):  # a folder may stand in either
+            value = case.get("repo") or case.get("file")
         texts[one.name] = "" if value is None else str(value)
     return texts
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -18,8 +19,11 @@ from msp.backup import case as cases
 from msp.backup import case_fields, engines, proposals
 from msp.backup import ladder as ladders
 from msp.backup.case import Case
+from msp.backup.ladder import AFTER_BACKUP
 from msp.backup.models import BackupDraft, BackupPlan
 from msp.backup.proposals import Question
+from msp.backup.verdict import PROOF_RUNG
+from msp.engine import cron
 from msp.errors import Conflict, Misconfigured, NotFound, Refused
 
 STEPS = ("asset", "engine", "trial", "found", "ladder", "summary")
@@ -96,7 +100,14 @@ def begin_change(session: Session, plan: BackupPlan, now: datetime, *, by: str) 
 def taken_apart(document: Mapping[str, Any], engine: str) -> tuple[dict[str, Any], dict[str, Any], list[Question]]:
     """Return a stored case in three: what a form shows, what it does not know, and what is asserted. Pure."""
     case, _ = case_fields.read(engine, case_fields.shown(document, engine))
-    known = {one.name.partition(".")[0] for one in case_fields.of(engine)} | {"engine", "expect", "case", "secret"}
+    known = {one.name.partition(".")[0] for one in case_fields.of(engine)} | {
+        "engine",
+        "expect",
+        "case",
+        "secret",
+        "repo",
+        "file",
+    }
     rest = {name: value for name, value in document.items() if name not in known}
     told = [one.name.split(".")[1] for one in case_fields.of(engine) if one.name.startswith("expect.")]
     told = [name for name in told if name not in ("postgres", "mariadb")]
@@ -195,6 +206,27 @@ def next_step(draft: BackupDraft) -> str:
 def steps_of(draft: BackupDraft) -> tuple[tuple[ladders.LadderStep, ...], ladders.Limits]:
     """Return the draft's ladder and limits; raises Misconfigured for those that mean nothing."""
     return ladders.read(draft.answers.get("ladder") or ()), ladders.read_limits(draft.answers.get("limits") or {})
+
+
+def longest_gap(steps: Sequence[ladders.LadderStep], line: str, time_zone: str, now: datetime) -> timedelta | None:
+    """Return the longest time between two tests that can be proofs, by the schedules of a year; None: there are none.
+
+    line: what drives every rung of a plan without steps. Pure.
+    """
+    lines = [one.when for one in steps if max(one.rungs) >= PROOF_RUNG] if steps else [line]
+    if AFTER_BACKUP in lines:
+        return timedelta()  # as often as the job writes; nobody knows how often
+    fires = []
+    for one in lines:
+        schedule, at = cron.parse(one, time_zone), now
+        for _ in range(400):
+            fire = schedule.after(at)
+            if fire is None or fire.at > now + timedelta(days=400):
+                break
+            at = fire.at
+            fires.append(at)
+    fires.sort()
+    return max((later - earlier for earlier, later in pairwise(fires)), default=None)
 
 
 def by_id(session: Session, draft_id: int) -> BackupDraft:

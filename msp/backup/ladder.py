@@ -14,7 +14,8 @@ from msp.errors import Misconfigured
 
 AFTER_BACKUP = "after backup"
 #: What is cheap is done often: the defaults of a plan that asks for them.
-DAILY_SAMPLE, WEEKLY_FULL, MONTHLY_FULL, MONTHLY_BOOT = "20 5 * * *", "30 3 * * 6", "30 3 1 * *", "30 1 15 * *"
+DAILY_SAMPLE, DAILY_FULL, WEEKLY_FULL = "20 5 * * *", "30 3 * * *", "30 3 * * 6"
+MONTHLY_FULL, MONTHLY_BOOT = "30 3 1 * *", "30 1 15 * *"
 IO_CLASSES = ("best-effort", "idle")
 
 
@@ -42,13 +43,14 @@ class Limits:
     closes: time | None = None
 
 
-def defaults(*, critical: bool, boots: bool) -> tuple[LadderStep, ...]:
-    """Return the usual ladder: rungs 1 and 2 after every backup, 3 daily, 4 and 5 weekly or monthly, 6 monthly."""
-    steps = [
-        LadderStep((1, 2), AFTER_BACKUP),
-        LadderStep((3,), DAILY_SAMPLE),
-        LadderStep((4, 5), WEEKLY_FULL if critical else MONTHLY_FULL),
-    ]
+def defaults(*, critical: bool, boots: bool, proof_every: timedelta | None = None) -> tuple[LadderStep, ...]:
+    """Return the usual ladder: rungs 1 and 2 after every backup, 3 daily, 4 and 5 weekly or monthly, 6 monthly.
+
+    proof_every: how old a proof may grow; where a month or a week would be too long, 4 and 5 come more often.
+    """
+    full = WEEKLY_FULL if critical or (proof_every and proof_every < timedelta(days=31)) else MONTHLY_FULL
+    full = DAILY_FULL if proof_every and proof_every < timedelta(days=7) else full
+    steps = [LadderStep((1, 2), AFTER_BACKUP), LadderStep((3,), DAILY_SAMPLE), LadderStep((4, 5), full)]
     return (*steps, LadderStep((4, 6), MONTHLY_BOOT)) if boots else tuple(steps)
 
 

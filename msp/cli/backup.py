@@ -236,7 +236,9 @@ def add_plan(
                 raise NotFound(f"{client_key} has no configuration item {asset!r}.", advice="See msp asset list.")
         if usual and not chosen:
             critical = item is not None and item.criticality == 1
-            chosen = ladder.defaults(critical=critical, boots=loaded.expect.boot is not None)
+            chosen = ladder.defaults(
+                critical=critical, boots=loaded.expect.boot is not None, proof_every=timedelta(days=proof_every)
+            )
         made = plans.create(
             session, client_id=client.id, name=name or loaded.name, case=document, cron=cron, time_zone=zone,
             proof_every=timedelta(days=proof_every), by="cli", asset_id=item.id if item else None,
@@ -322,9 +324,11 @@ def propose_plan(case: Path, as_json: bool) -> None:
         click.echo(words)
 
 
-@backup.command(epilog="Example: msp backup trigger 7")
+@backup.command(epilog="Example: msp backup trigger 7 --backup 4f1c22")
 @click.argument("number", type=int)
-def trigger(number: int) -> None:
+@click.option("--backup", default="", help="The job's name for what it wrote; the same name again is once.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def trigger(number: int, backup: str, as_json: bool) -> None:
     """Say that the job of plan NUMBER has written: its after-backup rungs are queued. Twice in a minute is once."""
     from msp import db
     from msp.backup import plans
@@ -333,8 +337,14 @@ def trigger(number: int) -> None:
 
     console.use_database()
     with db.begin() as session:
-        job = restores.after_backup(session, plans.by_id(session, number), utc_now())
-    click.echo(job or "This plan climbs no rung after a backup.")
+        done = restores.after_backup(session, plans.by_id(session, number), utc_now(), backup=backup.strip())
+    if as_json:
+        console.print_json(
+            {"plan_id": number, "job": done.job if done else None, "rungs": list(done.rungs) if done else [],
+             "new": bool(done and done.new)}
+        )  # fmt: skip
+        return
+    click.echo(done.job if done else "This plan climbs no rung after a backup.")
 
 
 @backup.command(epilog="Example: msp backup drill restic pg_dump")

@@ -1,5 +1,6 @@
 """Restore tests in the closed loop: on cron or by hand, judged, recorded; a failed or overdue proof opens a ticket."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -79,19 +80,35 @@ def put_on_schedule(session: Session, plan: BackupPlan, now: datetime) -> None:
         )
 
 
-def after_backup(session: Session, plan: BackupPlan, now: datetime) -> str | None:
-    """Queue the rungs that the plan climbs after each backup, and return the job's id; None if it has none.
+@dataclass(frozen=True, slots=True)
+class Triggered:
+    """What the word of a backup job led to. `new`: False if the same backup was told of before."""
 
-    The job that wrote the backup calls this (msp backup trigger). Twice in a minute is once.
+    job: str
+    rungs: tuple[int, ...]
+    new: bool
+
+
+def after_backup(session: Session, plan: BackupPlan, now: datetime, *, backup: str = "") -> Triggered | None:
+    """Queue the rungs that the plan climbs after each backup; None if it has none or is paused.
+
+    The job that wrote the backup says so (msp backup trigger, or the API). backup: its name for what it wrote, a
+    snapshot or a job's number; the same name again is the same backup, however often it is told. Without a name,
+    twice in a minute is once.
     """
-    rungs = [n for step in ladder.read(plan.ladder) if step.when == ladder.AFTER_BACKUP for n in step.rungs]
+    rungs = tuple(
+        sorted({n for step in ladder.read(plan.ladder) if step.when == ladder.AFTER_BACKUP for n in step.rungs})
+    )
     if not plan.enabled or not rungs:
         return None
-    minute = now.replace(second=0, microsecond=0)
-    job_id = f"restore:{plan.id}:after:{minute:%Y%m%dT%H%M}"
-    payload = {"plan_id": plan.id, "asked_at": minute.isoformat(), "rungs": sorted(set(rungs))}
-    queues.enqueue(session, queues.RESTORES, HANDLER, payload, job_id=job_id, client_id=plan.client_id)
-    return job_id
+    asked = now if backup else now.replace(second=0, microsecond=0)
+    named = (
+        hashlib.sha256(backup.encode("utf-8", "surrogatepass")).hexdigest()[:32] if backup else f"{asked:%Y%m%dT%H%M}"
+    )
+    job_id = f"restore:{plan.id}:after:{named}"
+    payload = {"plan_id": plan.id, "asked_at": asked.isoformat(), "rungs": list(rungs)}
+    new = queues.enqueue(session, queues.RESTORES, HANDLER, payload, job_id=job_id, client_id=plan.client_id)
+    return Triggered(job_id, rungs, new)
 
 
 def request_test(session: Session, plan_id: int, *, actor: Actor, now: datetime | None = None) -> str:

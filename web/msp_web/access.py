@@ -1,7 +1,8 @@
 """Who asks, what a page demands, and the one gate through which every page reaches stored things.
 
 Every view carries exactly one mark: `@requires(right)` for staff, `@portal(right)` for a client's people,
-`@signed_in` for anybody who has logged in, `@public` for everybody. `create_app` refuses a view without a mark.
+`@signed_in` for anybody who has logged in, `@by_token` for programs that bring a token, `@public` for everybody.
+`create_app` refuses a view without a mark.
 
 Every stored thing is fetched by `scoped` or listed through `visible`; a thing of a foreign client is not there.
 """
@@ -61,7 +62,7 @@ BELONGS_TO: dict[type[Model], tuple[InstrumentedAttribute[Any], type[Model]]] = 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What a view demands. `who`: public, signed in, staff or portal; `right`: one of people.access.RIGHTS."""
+    """What a view demands. `who`: public, token, signed in, staff or portal; `right`: one of people.access.RIGHTS."""
 
     who: str
     right: str | None = None
@@ -71,6 +72,23 @@ def public(view: Callable[P, R]) -> Callable[P, R]:
     """Mark a view that everybody may see: log-in, health."""
     view.access = Mark("public")  # type: ignore[attr-defined]
     return view
+
+
+def by_token(view: Callable[P, R]) -> Callable[P, R]:
+    """Mark a view for programs: it asks `bearer` for their token and knows itself what that opens.
+
+    A cookie opens nothing there, so it needs no token against forged forms.
+    """
+    view.access = Mark("token")  # type: ignore[attr-defined]
+    return view
+
+
+def bearer() -> str:
+    """Return the token that a program sent in the header Authorization, or raise Unauthorized."""
+    said = request.authorization
+    if said is None or said.type != "bearer" or not said.token:
+        raise Unauthorized
+    return said.token
 
 
 def _guarded(view: Callable[P, R], mark: Mark) -> Callable[P, R]:
@@ -182,3 +200,5 @@ def check_marks(app: Flask) -> None:
         view = app.view_functions[rule.endpoint]
         if rule.endpoint not in LIBRARY_ENDPOINTS and not isinstance(getattr(view, "access", None), Mark):
             raise RuntimeError(f"{rule.endpoint} ({rule.rule}) has no mark: add @requires, @portal, ... to the view.")
+        if getattr(view, "access", None) == Mark("token"):
+            app.extensions["csrf"].exempt(view)

@@ -206,6 +206,21 @@ class Backup(Answer):
     last_test: Tested | None
 
 
+class Written(Asked):
+    """What a backup job says when it has written. `backup`: its own name for it, a snapshot or a job's number."""
+
+    backup: Text = Field(default="", max_length=500, description="The same name again is the same backup.")
+
+
+class Triggered(Answer):
+    """What came of it. `job` null: the plan climbs no rung after a backup, or is paused; `new` false: told before."""
+
+    plan_id: int
+    job: str | None
+    rungs: list[int]
+    new: bool
+
+
 class ListQuery(Asked):
     """Where in a list to begin, and how much of it to give."""
 

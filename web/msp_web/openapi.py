@@ -22,7 +22,7 @@ REFERENCE = "#/components/schemas/{model}"
 #: status -> when a call is answered so
 FAULTS = {
     400: "The token in the header X-CSRFToken is missing or old.",
-    401: "Nobody is logged in.",
+    401: "Nobody is logged in, or the token opens nothing.",
     403: "Your role does not allow it.",
     404: "There is no such thing, or none that you may know of.",
     409: "The thing has moved on; look again.",
@@ -90,7 +90,8 @@ def document(app: Flask) -> dict[str, Any]:
             "version": _version(),
             "summary": "Tickets, runs and proofs of backups, for staff and for clients through the same gate.",
             "description": "Log in as in a browser; the session cookie is the key. Every POST carries the token of "
-            "/api/v1/me in the header X-CSRFToken. Errors are problem documents (RFC 9457).",
+            "/api/v1/me in the header X-CSRFToken. Backup jobs bring their own token in the header Authorization "
+            "instead. Errors are problem documents (RFC 9457).",
         },
         "servers": [{"url": "/"}],
         "paths": paths,
@@ -99,6 +100,7 @@ def document(app: Flask) -> dict[str, Any]:
             "securitySchemes": {
                 "session": {"type": "apiKey", "in": "cookie", "name": app.config["SESSION_COOKIE_NAME"]},
                 "csrf": {"type": "apiKey", "in": "header", "name": "X-CSRFToken"},
+                "token": {"type": "http", "scheme": "bearer"},
             },
         },
     }
@@ -109,10 +111,10 @@ def _described(rule: Rule, method: str, view: Any, references: dict[type[BaseMod
     mark: Mark = view.access
     first, _, rest = (view.__doc__ or "").strip().partition("\n")
     answer = references[says.answer] if says.answer else {"type": "object"}
-    faults = {401, 403} if mark.who != "public" else set()
-    faults |= {404} if rule.arguments else set()
+    faults = {"public": set(), "token": {401}}.get(mark.who, {401, 403})
+    faults |= {404} if rule.arguments and mark.who != "token" else set()
     faults |= {422} if says.query else set()
-    faults |= {400, 404, 415, 422} if says.body else set()
+    faults |= {415, 422} | ({400, 404} if mark.who != "token" else set()) if says.body else set()
     described: dict[str, Any] = {
         "operationId": rule.endpoint.replace(".", "_"),
         "tags": [says.tag or "other"],
@@ -128,7 +130,7 @@ def _described(rule: Rule, method: str, view: Any, references: dict[type[BaseMod
                 for status in sorted(faults)
             },
         },
-        "security": [] if mark.who == "public" else [{"session": [], **({"csrf": []} if method != "GET" else {})}],
+        "security": _security(mark, method),
     }
     if rest.strip():
         described["description"] = " ".join(rest.split())
@@ -138,6 +140,14 @@ def _described(rule: Rule, method: str, view: Any, references: dict[type[BaseMod
             "content": {"application/json": {"schema": references[says.body]}},
         }
     return described
+
+
+def _security(mark: Mark, method: str) -> list[dict[str, list[str]]]:
+    if mark.who == "public":
+        return []
+    if mark.who == "token":
+        return [{"token": []}]
+    return [{"session": [], **({"csrf": []} if method != "GET" else {})}]
 
 
 def _in_path(rule: Rule) -> list[dict[str, Any]]:

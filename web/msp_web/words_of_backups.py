@@ -1,9 +1,10 @@
 """Words of the backup pages: engines, the fields of a case, what a first restore saw. They join words.py."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from flask_babel import gettext, ngettext
+from babel.dates import format_date
+from flask_babel import get_locale, gettext, ngettext
 from flask_babel import lazy_gettext as _
 
 from msp.backup.proposals import Question
@@ -129,6 +130,11 @@ def size(count: int | None) -> str:
             break
         value /= 1000
     return f"{filters.number(round(value, 1 if value < 100 and value != int(value) else 0))} {unit}"
+
+
+def month_of(at: datetime) -> str:
+    """Return the name of the month that begins at an instant, with the year in January."""
+    return str(format_date(at.date(), "LLL y" if at.month == 1 else "LLL", locale=get_locale()))
 
 
 def question_words(one: Question) -> tuple[str, str]:

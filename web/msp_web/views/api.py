@@ -8,21 +8,22 @@ from flask_wtf.csrf import generate_csrf
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
-from werkzeug.exceptions import UnsupportedMediaType
+from werkzeug.exceptions import Unauthorized, UnsupportedMediaType
 
 from msp.assets.models import ConfigurationItem
-from msp.backup import plans
+from msp.backup import plan_changes, plans
 from msp.backup.models import BackupPlan, RestoreTest
 from msp.clock import utc_now
 from msp.contracts.models import Client, Site
 from msp.desk import clock, queue, tickets
 from msp.desk.models import Ticket
 from msp.errors import Misconfigured, NotFound, Refused
+from msp.flows import restores
 from msp.people.access import RIGHTS, may
 from msp.remote.models import Approval, Run, RunHost
 from msp_web import api_models as models
 from msp_web import keyset, openapi, portal_words
-from msp_web.access import actor, public, scoped, signed_in, visible
+from msp_web.access import actor, bearer, by_token, public, scoped, signed_in, visible
 from msp_web.openapi import operation
 from msp_web.unit import read_only, unit_of_work
 from msp_web.views.portal_tickets import URGENCIES, WISHES
@@ -333,3 +334,28 @@ def backup_of(session: Session, plan: BackupPlan) -> models.Backup:
         if last
         else None,
     )
+
+
+@bp.post("/backups/<int:plan_id>/written")
+@by_token
+@operation(answer=models.Triggered, status=202, body=models.Written, tag="backups")
+def backup_written(plan_id: int) -> Response:
+    """Say that the plan's backup job has written: its after-backup rungs are queued.
+
+    The token is the plan's own. The same backup told of again is answered the same and tested once; without a name,
+    twice in a minute is once.
+    """
+    token = bearer()
+    asked = body(models.Written) if request.content_length else models.Written()
+    with unit_of_work() as session:
+        plan = session.get(BackupPlan, plan_id) if plan_id < 2**63 else None
+        if plan is None or not plan_changes.opens(plan, token):
+            raise Unauthorized  # also where there is no such plan: a token tells nothing of others
+        done = restores.after_backup(session, plan, utc_now(), backup=asked.backup.strip())
+    answer = models.Triggered(
+        plan_id=plan_id,
+        job=done.job if done else None,
+        rungs=list(done.rungs) if done else [],
+        new=bool(done and done.new),
+    )
+    return said(answer, 202)

@@ -21,12 +21,11 @@ from msp.backup import case_fields, drafts, ladder
 from msp.backup.ladder import LadderStep
 from msp.backup.models import BackupDraft, BackupPlan
 from msp.clock import utc_now
-from msp.contracts import agreements
 from msp.contracts.models import Client
-from msp.contracts.terms import Restore
 from msp.engine import cron
 from msp.errors import Misconfigured, MspError, NotFound
 from msp.flows import backup_gaps, backup_plans
+from msp.flows.backup_trends import restore_clause
 from msp_web import cron_words, language, words_of_backups
 from msp_web.access import actor, can, requires, scoped, visible
 from msp_web.cron_words import When
@@ -40,6 +39,7 @@ bp = Blueprint("backup_drafts", __name__, url_prefix="/backups/drafts")
 
 NAME_LENGTH = 200
 STANDARD = ((1, 2), (3,), (4, 5), (4, 6))
+FIRST = ("root", "format", "sha256", "expect.host", "job", "fileset")  # fields that are never folded away
 MORE = 2  # empty rows for rungs of one's own
 
 
@@ -60,6 +60,7 @@ def words() -> dict[str, Any]:
         "question_words": words_of_backups.question_words,
         "bytes_of": words_of_backups.size,
         "cron_said": cron_words.said,
+        "month_of": words_of_backups.month_of,
     }
 
 
@@ -96,7 +97,7 @@ def begin() -> ResponseReturnValue:
             raise Misconfigured("Nothing was chosen.", advice="Choose what is backed up.")
         client = scoped(session, Client, item.client_id if item else number_of(number) or 0)
         allow(client.id)
-        clause = promised(session, client.id, utc_now())
+        clause = restore_clause(session, client.id, utc_now())
         draft = drafts.begin(
             session,
             utc_now(),
@@ -128,12 +129,6 @@ def allow(client_id: int) -> None:
         raise NotFound("There is no such client.", advice="Go back to the list.")
 
 
-def promised(session: Session, client_id: int, now: datetime) -> Restore | None:
-    """Return the restore clause in force."""
-    version = agreements.version_in_force(session, client_id, now)
-    return agreements.terms_of(version).restore if version else None
-
-
 def draft_of(session: Session, draft_id: int) -> BackupDraft:
     """Return a draft that the asking person may write at."""
     draft = scoped(session, BackupDraft, draft_id)
@@ -147,7 +142,7 @@ def resume(draft_id: int) -> ResponseReturnValue:
     """Go on where the writer left off."""
     with read_only() as session:
         return redirect(
-            url_for("backup_drafts.step", draft_id=draft_id, name=drafts.next_step(draft_of(session, draft_id))), 303
+            url_for("backup_drafts.step", draft_id=draft_id, name=drafts.next_step(draft_of(session, draft_id))), 302
         )
 
 
@@ -180,17 +175,22 @@ def page(
         "lacks": drafts.missing(draft),
         "faults": faults or {},
         "typed": typed,
-        "clause": promised(session, client.id, now),
+        "clause": restore_clause(session, client.id, now),
     }
     if name == "asset":
         given["items"] = [item for item in items_of(session) if item.client_id == client.id]
     elif name == "engine":
         case = draft.answers.get("case") or {} if engine == draft.answers.get("engine") else {}
+        fields = case_fields.of(engine) if engine else ()
+        shown = {**(case_fields.shown(case, engine) if engine else {}), **(typed or {})}
+        rest = [one for one in fields if not one.required and one.name not in FIRST]
         given |= {
             "engine": engine,
             "engines": drafts.engine_names(),
-            "fields": case_fields.of(engine) if engine else (),
-            "shown": {**(case_fields.shown(case, engine) if engine else {}), **(typed or {})},
+            "first": [one for one in fields if one not in rest],
+            "rest": rest,
+            "rest_used": any(shown.get(one.name) or one.name in (faults or {}) for one in rest),
+            "shown": shown,
             "needs_secret": case_fields.needs_secret(engine) if engine else None,
             "secrets": [row.name for row in vault.names(session, client.id)],
         }
@@ -207,6 +207,8 @@ def page(
     else:
         steps, limits = drafts.steps_of(draft)
         given |= {"ladder_steps": steps, "limits": limits, "choices": drafts.choices(draft)}
+        line = draft.answers.get("cron") or drafts.DEFAULT_CRON
+        given["gap"] = drafts.longest_gap(steps, line, draft.answers["time_zone"], now)
         given |= {"document": drafts.document(draft), "fires": fires(draft, steps, now)}
     return render_template(f"backups/draft_{name}.html", **given)
 
@@ -231,7 +233,8 @@ def rows_of(draft: BackupDraft, item: ConfigurationItem | None) -> list[Row]:
         steps = ladder.read(draft.answers.get("ladder") or ())
     else:
         boots = "boot" in (draft.answers.get("case") or {}).get("expect", {})
-        steps = ladder.defaults(critical=bool(item and item.criticality == 1), boots=boots)
+        proof_every = timedelta(seconds=draft.answers["proof_every_s"])
+        steps = ladder.defaults(critical=bool(item and item.criticality == 1), boots=boots, proof_every=proof_every)
     known = {one.rungs: one.when for one in steps}
     rows = [(rungs, cron_words.split(known[rungs]) if rungs in known else When()) for rungs in STANDARD]
     rows += [(rungs, cron_words.split(when)) for rungs, when in known.items() if rungs not in STANDARD]

@@ -5,6 +5,7 @@ import io
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from flask import Blueprint, Response, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
@@ -13,21 +14,22 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from msp.assets.models import ConfigurationItem
-from msp.backup import ladder, plans
+from msp.backup import ladder, plans, proposals
 from msp.backup.models import BackupPlan, BackupWatch, RestoreTest
 from msp.backup.proof import Proof
 from msp.backup.verdict import PROOF_RUNG, RUNGS
 from msp.clock import utc_now
-from msp.contracts import agreements
 from msp.contracts.models import Client
 from msp.desk.models import Ticket
+from msp.engine.models import Schedule
 from msp.errors import NotFound
-from msp.flows import backup_gaps, drills, restores
-from msp_web import language
+from msp.flows import backup_gaps, backup_trends, drills, restores
+from msp_web import language, trend_chart
 from msp_web.access import actor, requires, scoped, visible
 from msp_web.sparkline import Spark, spark
 from msp_web.ticket_page import newest
 from msp_web.unit import read_only, unit_of_work
+from msp_web.views import backup_plans, calendars
 from msp_web.views.assets import clients_of, plain_cell
 from msp_web.views.desk import granted, number_of
 
@@ -56,12 +58,7 @@ class Line:
 
 def promised_rto(session: Session, plan: BackupPlan, now: datetime) -> timedelta | None:
     """Return how long a restore may take: by the contract in force, else by the plan's own case."""
-    version = agreements.version_in_force(session, plan.client_id, now)
-    said = agreements.terms_of(version).restore if version else None
-    if said is not None and said.rto_s is not None:
-        return timedelta(seconds=said.rto_s)
-    own = dict(plan.case.get("expect") or {}).get("rto_s")
-    return timedelta(seconds=float(own)) if isinstance(own, int | float) else None
+    return backup_trends.promised(session, plan, "rto")(now)
 
 
 def finding_of(test: RestoreTest | None) -> str:
@@ -170,6 +167,7 @@ def show(plan_id: int) -> str:
     """Show one plan with its tests."""
     with read_only() as session:
         plan, now = scoped(session, BackupPlan, plan_id), utc_now()
+        zone = ZoneInfo(plan.time_zone)
         state = restores.PlanState(plan, plans.proof(session, plan, now))
         client = scoped(session, Client, plan.client_id)
         ticket = select(Ticket).where(Ticket.dedup_key == f"backup:{plan.id}", Ticket.client_id == client.id)
@@ -184,9 +182,20 @@ def show(plan_id: int) -> str:
             steps=ladder.read(plan.ladder),
             limits=ladder.read_limits(plan.limits),
             watched=session.get(BackupWatch, plan.id),
-            expected=dict(plan.case.get("expect") or {}),
+            trends=[(one, trend_chart.draw(one, zone, now)) for one in backup_trends.of_plan(session, plan, now)],
+            next_at=schedules_of(session, plan),
+            token=backup_plans.shown_once(plan.id),
+            address=f"{calendars.base()}{url_for('api.backup_written', plan_id=plan.id)}",
+            held=proposals.standing(dict(plan.case.get("expect") or {}), ()),
             listens_from=newest(session),
         )
+
+
+def schedules_of(session: Session, plan: BackupPlan) -> dict[str, datetime]:
+    """Return when each cron line of a plan fires next, as the worker has it."""
+    own = f"restore-{plan.id}"
+    query = select(Schedule).where((Schedule.key == own) | Schedule.key.startswith(f"{own}-"), Schedule.enabled)
+    return {row.cron: row.next_due_at for row in session.scalars(query) if row.next_due_at is not None}
 
 
 @bp.get("/tests/<int:test_id>")
