@@ -18,10 +18,11 @@ FOLDER = Path(__file__).parent / "translations"
 _SLOT = re.compile(r"%\((\w+)\)s")
 #: Where a text is taken apart, the coarsest first: sentences, items of a list, a name and what is said of it.
 _BORDERS = tuple(map(re.compile, (r"(?<=[.!?])\s+(?=\S)|\n+", r";\s+", r":\s+")))
+_HEAD = re.compile(r"(.*[.!?]) %\(\w+\)s", re.DOTALL)
 #: A sentence begins within a value: then the value is more than a value.
 _SWALLOWED = re.compile(r"[.!?]\s+[A-ZА-ЯЁ]|\n")
 LONGEST = 4000  # characters of what is looked at; more is output of machines
-WEAK = 16  # fixed letters: with fewer, such as "Add {what}.", a value must be a name and not prose
+WEAK = 16  # fixed letters: with fewer, such as "Add {what}.", a value must be a name or known, no prose
 _PROSE = 5  # words
 _JOINED = 4  # sentences that may stand in one key
 
@@ -59,9 +60,11 @@ class Catalogue:
             values = template.values_in(text)
             if values is None or (strict and any(_SWALLOWED.search(value) for value in values.values())):
                 continue
-            if template.weight < WEAK and any(len(value.split()) >= _PROSE for value in values.values()):
-                continue
             told = {name: self.text(value) for name, value in values.items()}
+            if template.weight < WEAK and any(
+                told[name] == value and len(value.split()) >= _PROSE for name, value in values.items()
+            ):
+                continue
             return "".join(told[part] if at % 2 else part for at, part in enumerate(_SLOT.split(template.translation)))
         return None
 
@@ -76,28 +79,27 @@ class Catalogue:
             found = self.whole(bare, strict=False)
         return text if found is None else text.replace(bare, found, 1)
 
-    def _parts(self, text: str) -> str | None:
+    def _parts(self, text: str, borders: tuple[re.Pattern[str], ...] = _BORDERS) -> str | None:
         """Translate piece by piece; None if nothing is known."""
-        for border in _BORDERS:
-            parts, between = border.split(text), border.findall(text)
-            if len(parts) > 1 and (found := self._joined(parts, between)) is not None:
+        for at, border in enumerate(borders):
+            pieces, between = border.split(text), border.findall(text)
+            if len(pieces) > 1 and (found := self._joined(pieces, between, borders[at + 1 :])) is not None:
                 return found
         return None
 
-    def _joined(self, parts: list[str], between: list[str]) -> str | None:
+    def _joined(self, pieces: list[str], between: list[str], finer: tuple[re.Pattern[str], ...]) -> str | None:
         out, known, at = "", False, 0
-        while at < len(parts):
-            for upto in range(min(len(parts), at + _JOINED), at, -1):
-                piece = "".join(
-                    part + gap for part, gap in zip(parts[at:upto], [*between[at : upto - 1], ""], strict=True)
-                )
-                translated = self.whole(piece, strict=upto == at + 1)
-                if translated is not None:
+        while at < len(pieces):
+            for upto in range(min(len(pieces), at + _JOINED), at, -1):  # a key may hold several sentences
+                gaps = [*between[at : upto - 1], ""]
+                piece = "".join(part + gap for part, gap in zip(pieces[at:upto], gaps, strict=True))
+                if (translated := self.whole(piece, strict=True)) is not None:
                     break
             else:
-                piece, upto, translated = parts[at], at + 1, None
+                piece, upto = pieces[at], at + 1
+                translated = self._parts(piece, finer)
             out += piece if translated is None else translated
-            out += between[upto - 1] if upto < len(parts) else ""
+            out += between[upto - 1] if upto < len(pieces) else ""
             known, at = known or translated is not None, upto
         return out if known else None
 
@@ -130,11 +132,14 @@ def catalogue_of(pairs: Iterable[tuple[str, str]]) -> Catalogue:
     """Return the catalogue of (English, translation) pairs; slots are `%(name)s` in both."""
     plain: dict[str, str] = {}
     templates: list[Template] = []
+    pairs = list(pairs)
     for english, translation in pairs:
         slots = tuple(_SLOT.findall(english))
         if not slots:
             plain[english] = translation
             continue
+        if (head := _HEAD.fullmatch(english)) and (translated := _HEAD.fullmatch(translation)):
+            pairs.append((head[1], translated[1]))  # "Not so. {detail}" where there is no detail
         fixed = [part for part in _SLOT.split(english)[::2] if part]
         pattern = "(.*?)".join(re.escape(part) for part in _SLOT.split(english)[::2])
         weight = sum(map(len, fixed))

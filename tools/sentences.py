@@ -54,7 +54,9 @@ LEFT_OUT = (
 )
 ERRORS = frozenset({"Misconfigured", "Refused", "Conflict", "NotFound", "Unreachable", "StepFailed", "MspError"})
 #: Calls whose strings are for people whatever they look like.
-SAYING = ERRORS | {"Finding", "Outcome", "Decision", "End", "Break"}
+SAYING = ERRORS | {"Finding", "Outcome", "Decision", "End", "Break", "Opening", "_open"}
+#: Names of what becomes a sentence, or of lists of its parts.
+SAID = frozenset({"said", "reasons", "missing", "why", "lacks", "parts", "text", "what", "words"})
 #: Calls whose strings are for programs.
 MUTE = frozenset(
     {"compile", "search", "match", "fullmatch", "sub", "strftime", "option", "echo", "argument", "command", "Field"}
@@ -62,6 +64,7 @@ MUTE = frozenset(
     | {"Index", "mapped_column", "ValueError", "TypeError", "RuntimeError"}
 )
 _WORD = re.compile(r"[A-Za-z]{2,}")
+_SQL = re.compile(r"\b(SELECT|FROM|CREATE|ALTER|DROP|PRAGMA)\b")
 
 
 def sentences() -> dict[str, str]:
@@ -90,9 +93,24 @@ def _of(tree: ast.Module) -> Iterator[str]:
             name = getattr(node.func, "id", getattr(node.func, "attr", ""))
             if name in MUTE:
                 mute.update(map(id, ast.walk(node)))
-            elif name in SAYING:
+            elif name in SAYING or (name in ("append", "insert") and _root(node.func) in SAID):
                 for argument in (*node.args, *(word.value for word in node.keywords if word.arg != "code")):
                     spoken.update(map(id, _choices(argument)))
+            elif name == "join":
+                spoken.update(id(one.elt) for one in node.args if isinstance(one, ast.GeneratorExp))
+            for word in node.keywords:
+                if word.arg in ("subject", "text", "reason", "detail", "what"):
+                    spoken.add(id(word.value))
+        elif isinstance(node, ast.Assign):
+            name = getattr(node.targets[0], "id", "")
+            if name == "WORDS" and isinstance(node.value, ast.Dict):
+                spoken.update(map(id, node.value.values))
+            elif name in SAID:
+                spoken.update(map(id, _choices(node.value)))
+        elif isinstance(node, ast.FunctionDef) and node.name in SAID:
+            for one in ast.walk(node):
+                if isinstance(one, ast.Return) and one.value is not None:
+                    spoken.update(map(id, _choices(one.value)))
         elif isinstance(node, ast.JoinedStr):
             mute.update(id(part) for part in node.values if isinstance(part, ast.Constant))
             for part in node.values:
@@ -100,8 +118,15 @@ def _of(tree: ast.Module) -> Iterator[str]:
                     mute.update(id(one) for one in ast.walk(part.format_spec or ast.Constant("")))
     for node in ast.walk(tree):
         text = None if id(node) in mute else template(node)
-        if text is not None and (_is_sentence(text) or (id(node) in spoken and _is_spoken(text))):
+        if not text or text != text.strip() or _SQL.search(text):
+            continue
+        if _is_sentence(text) or (id(node) in spoken and _is_spoken(text)):
             yield text
+
+
+def _root(function: ast.expr) -> str:
+    """Return the name of the thing whose method is called."""
+    return function.value.id if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) else ""
 
 
 def _choices(node: ast.expr) -> Iterator[ast.AST]:
@@ -156,7 +181,7 @@ def _name(value: ast.expr) -> str:
 
 def _is_spoken(text: str) -> bool:
     fixed = re.sub(r"%\(\w+\)s", "", text)
-    return " " in text.strip() and len(_WORD.findall(fixed)) >= 1 and not re.search("[а-яё]", text)
+    return " " in text.strip() and text[0] != "-" and len(_WORD.findall(fixed)) >= 1 and not re.search("[а-яё]", text)
 
 
 def _is_sentence(text: str) -> bool:
@@ -164,10 +189,9 @@ def _is_sentence(text: str) -> bool:
     return (
         len(_WORD.findall(fixed)) >= 2
         and bool(re.match(r"[A-Z%“\"]", text))
-        and text.endswith((".", "?", "!", ")s"))
+        and text.endswith((".", "?", "!", ")s", ")s)"))
         and not re.search("[а-яё]", text)
         and " " in text
         and "  " not in text
         and "\n" not in text
-        and not re.search(r"\b(SELECT|FROM|CREATE|ALTER|DROP|PRAGMA)\b", text)
     )

@@ -1,5 +1,6 @@
 """Languages and time zones of pages: the viewer's own, a cookie before log-in, then the installation's."""
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
@@ -24,9 +25,15 @@ def language() -> str:
     return chosen if chosen in LANGUAGES else "en"
 
 
-def said(text: str | None) -> str:
-    """Return what the product said, in the language of this request; see msp/sentences.py."""
-    return sentences.said(text or "", language())
+def said(text: str | None, decision: Mapping[str, Any] | None = None) -> str:
+    """Return what the product said, in the language of this request; see msp/sentences.py.
+
+    decision: the stored decision of the contract that the text may quote; its clause has both languages.
+    """
+    reads = language()
+    if text and decision and decision.get("text") and (own := decision.get(f"text_{reads}")):
+        text = text.replace(decision["text"], own)
+    return sentences.said(text or "", reads)
 
 
 def explained(error: MspError) -> str:

@@ -1,6 +1,6 @@
 """The story of a ticket: its log, its runs, approvals, visits and proofs as one list, newest last."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -82,9 +82,9 @@ def of(
     tests: Iterable[RestoreTest] = (),
 ) -> list[Entry]:
     """Return everything in order of time; a run or visit that the log tells of is not told twice."""
-    found = [_of_log(entry) for entry in log]
-    told = {entry.href for entry in found}
     by_run = {run.id: run for run in runs}
+    found = [_of_log(entry, by_run) for entry in log]
+    told = {entry.href for entry in found}
     by_order = {order.id: order for order in orders}
     found += [entry for run in runs if (entry := _of_run(run)).href not in told]
     found += [_of_approval(one, by_run[one.run_id]) for one in approvals if one.run_id in by_run]
@@ -94,7 +94,7 @@ def of(
     return sorted(found, key=lambda entry: entry.at)
 
 
-def _of_log(entry: TicketEvent) -> Entry:
+def _of_log(entry: TicketEvent, runs: Mapping[int, Run]) -> Entry:
     data = entry.data
     group, icon = KINDS.get(entry.kind, ("", "history"))
     if not group:
@@ -102,6 +102,8 @@ def _of_log(entry: TicketEvent) -> Entry:
         icon = GROUPS[group][0]
     if entry.kind == "agent_reply" and data.get("internal"):
         group, icon = "note", "note"
+    run = runs.get(data.get("run_id") or data.get("run") or 0)
+    decision = run.decision if run else None
     href = None
     for key, endpoint, name in (
         ("run_id", "runs.show", "run_id"),
@@ -120,7 +122,7 @@ def _of_log(entry: TicketEvent) -> Entry:
         icon,
         entry.actor,
         _title(entry),
-        entry.text if entry.kind in OWN_WORDS and entry.actor not in MACHINES else language.said(entry.text),
+        entry.text if entry.kind in OWN_WORDS and entry.actor not in MACHINES else language.said(entry.text, decision),
         public=entry.public,
         href=href,
         anchor=f"event-{entry.seq}",
