@@ -11,6 +11,7 @@ from msp.assets.models import ConfigurationItem
 from msp.contracts import agreements, entries
 from msp.contracts.models import BillingEntry
 from msp.desk import tickets
+from msp.engine import crashpoints
 from msp.flows import visits, worked
 from msp.remote import catalogue
 from msp.remote.models import Run, RunHost, StepResult
@@ -74,7 +75,9 @@ def _follow(session: Session, run: Run, hosts: list[RunHost], proof: evidence.Ev
         said = f"{run.playbook} has mended it, and its check proves it."
         tickets.move(session, ticket.id, "resolved", by="worker", text=said, now=now)
     elif run.state == "failed" and (reason := _reason(run, hosts)):
+        crashpoints.at("visit.due")
         visits.propose_for_run(session, run, reason=reason, now=now)
+        crashpoints.at("visit.proposed")
 
 
 def _heals(run: Run, symptom: str | None) -> bool:

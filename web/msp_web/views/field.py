@@ -46,16 +46,21 @@ def worker() -> Response:
 @signed_in
 def manifest() -> Response:
     """Tell a phone how the page is installed."""
-    icon = {"src": url_for("static", filename="icon.svg"), "sizes": "any", "type": "image/svg+xml"}
+    icons = [
+        {"src": url_for("static", filename=f"icon-{name}.png"), "sizes": f"{size}x{size}", "type": "image/png", **more}
+        for name, size, more in (("192", 192, {}), ("512", 512, {}), ("maskable-512", 512, {"purpose": "maskable"}))
+    ]
+    icons.append({"src": url_for("static", filename="icon.svg"), "sizes": "any", "type": "image/svg+xml"})
     answer = jsonify(
         name=gettext("My visits"),
         short_name=gettext("My visits"),
+        id=url_for("field.page"),
         start_url=url_for("field.page"),
         scope=url_for("field.page"),
         display="standalone",
         background_color="#ffffff",
         theme_color="#0b5394",
-        icons=[icon],
+        icons=icons,
     )
     answer.mimetype = "application/manifest+json"
     return answer
