@@ -23,7 +23,7 @@ MODULES: Final = (
     "msp.cli.run", "msp.cli.run_output", "msp.cli.run_recorded", "msp.remote.runner", "msp.remote.ssh",
     "msp.remote.local", "msp.remote.inventory", "msp.remote.catalogue", "msp.remote.parameters", "msp.remote.spool",
     "msp.remote.run_certificates", "msp.migrations", "msp.vault", "msp.desk.tickets", "json", "sqlite3",
-    "sqlalchemy.dialects.sqlite.pysqlite", "sqlalchemy.dialects.postgresql.psycopg", "zoneinfo", "getpass",
+    "sqlalchemy.dialects.sqlite.pysqlite", "sqlalchemy.dialects.postgresql.psycopg", "zoneinfo", "getpass", "uvloop",
 )  # fmt: skip
 
 logger = logging.getLogger(__name__)
