@@ -80,9 +80,11 @@ class ClockView:
 
 def line_of(session: Session, ticket: Ticket) -> Line | None:
     """Return the contract line that a ticket was opened on, as it was then; None without one."""
-    if ticket.contract_version_id is None or ticket.contract_line is None:
-        return None
-    return _terms(session, ticket.contract_version_id).line(ticket.contract_line)
+    return _line(session, ticket.contract_version_id, ticket.contract_line)
+
+
+def _line(session: Session, version_id: int | None, line: str | None) -> Line | None:
+    return None if version_id is None or line is None else _terms(session, version_id).line(line)
 
 
 def _terms(session: Session, version_id: int) -> Terms:
@@ -95,9 +97,14 @@ def _terms(session: Session, version_id: int) -> Terms:
 
 def promise_of(session: Session, ticket: Ticket) -> Promise | None:
     """Return what a ticket was promised; None if its contract promises no times."""
-    if ticket.contract_version_id is None:
+    return promise_by(session, ticket.contract_version_id, ticket.contract_line)
+
+
+def promise_by(session: Session, version_id: int | None, line: str | None) -> Promise | None:
+    """Return what a line of a contract version promises; None without them, or if it promises no times."""
+    if version_id is None:
         return None
-    return promise_under(_terms(session, ticket.contract_version_id), line_of(session, ticket))
+    return promise_under(_terms(session, version_id), _line(session, version_id, line))
 
 
 def promise_under(terms: Terms, line: Line | None) -> Promise | None:

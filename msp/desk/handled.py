@@ -1,14 +1,15 @@
 """What became of tickets in a period: each log judged by its own contract, as of the end of the period.
 
-Only what had happened by then counts, so a past month says the same whenever it is asked. Four reads, whatever the
-number of tickets; everything else is recomputed from the logs.
+Only what had happened by then counts, so a past month says the same whenever it is asked: also for a ticket that was
+judged anew by another version, or given to somebody else, in a later month. Six reads, whatever the number of tickets;
+everything else is recomputed from the logs.
 """
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session
 
 from msp.contracts.clocks import Clock
@@ -18,8 +19,9 @@ from msp.desk import clock
 from msp.desk.attainment import KEPT, LATE, NONE, NOT_COUNTED, RUNNING, Handled, Judgement, Stay
 from msp.desk.clock import OVER, Promise
 from msp.desk.models import Ticket, TicketEvent
-from msp.people.models import User
 
+#: (contract version, line of it) by which a ticket is judged
+Pin = tuple[int | None, str | None]
 WAITING = frozenset({"waiting_client", "waiting_vendor", "scheduled"})
 
 
@@ -40,14 +42,11 @@ def read(
     if client_ids is not None:
         touched.append(Ticket.client_id.in_(client_ids))
     rows = session.execute(
-        select(Ticket, Client.name, User.name)
-        .join(Client, Client.id == Ticket.client_id)
-        .outerjoin(User, User.id == Ticket.assignee_id)
-        .where(*touched)
-        .order_by(Ticket.id)
+        select(Ticket, Client.name).join(Client, Client.id == Ticket.client_id).where(*touched).order_by(Ticket.id)
     ).all()
     wanted = select(Ticket.contract_version_id).where(*touched)
-    versions = list(session.scalars(select(ContractVersion).where(ContractVersion.id.in_(wanted))))
+    versions = {one.id: one for one in session.scalars(select(ContractVersion).where(ContractVersion.id.in_(wanted)))}
+    pinned = _pinned_before(session, touched, as_of, versions)
     entries = session.scalars(
         select(TicketEvent)
         .join(Ticket, Ticket.id == TicketEvent.ticket_id)
@@ -61,24 +60,55 @@ def read(
         .group_by(BillingEntry.ticket_id)
     )
     worked = {row[0]: int(row[1]) for row in sums}
-    promises: dict[tuple[int | None, str | None], Promise | None] = {}
+    promises: dict[Pin, Promise | None] = {}
     found = []
-    for ticket, client, assignee in rows:
+    for ticket, client in rows:
         log = logs.get(ticket.id)
         if not log:
             continue
-        key = (ticket.contract_version_id, ticket.contract_line)
-        if key not in promises:
-            promises[key] = clock.promise_of(session, ticket)
-        found.append(_judged(ticket, client, assignee, log, promises[key], as_of, worked.get(ticket.id, 0)))
+        pin = pinned.get(ticket.id, (ticket.contract_version_id, ticket.contract_line))
+        if pin not in promises:
+            promises[pin] = clock.promise_by(session, *pin)
+        found.append(_judged(ticket, client, pin, log, promises[pin], as_of, worked.get(ticket.id, 0)))
     versions.clear()  # until here the session found them without asking the database
     return found
+
+
+def _pinned_before(
+    session: Session,
+    touched: Sequence[ColumnElement[bool]],
+    as_of: datetime,
+    versions: dict[int, ContractVersion],
+) -> dict[int, Pin]:
+    """Return what judged each ticket at `as_of` that was judged anew since: the entry names what was before."""
+    entries = session.scalars(
+        select(TicketEvent)
+        .join(Ticket, Ticket.id == TicketEvent.ticket_id)
+        .where(*touched, TicketEvent.kind == "rebased", TicketEvent.at >= as_of)
+        .order_by(TicketEvent.ticket_id, TicketEvent.seq)
+    )
+    first = {number: next(log) for number, log in groupby(entries, key=lambda entry: entry.ticket_id)}
+    if not first:
+        return {}
+    contracts = {version.contract_id for version in versions.values()}
+    known = session.scalars(select(ContractVersion).where(ContractVersion.contract_id.in_(contracts)))
+    by_number = {(version.contract_id, version.number): version for version in known}
+    versions.update((version.id, version) for version in by_number.values())
+    now = session.execute(select(Ticket.id, Ticket.contract_version_id).where(Ticket.id.in_(first)))
+    return {
+        number: (
+            by_number[versions[version].contract_id, first[number].data["from_version"]].id,
+            first[number].data["from_line"],
+        )
+        for number, version in now
+        if version is not None
+    }
 
 
 def _judged(
     ticket: Ticket,
     client: str,
-    assignee: str | None,
+    pin: Pin,
     log: Sequence[TicketEvent],
     promise: Promise | None,
     as_of: datetime,
@@ -104,9 +134,9 @@ def _judged(
         priority=priority,
         line=line,
         state=state,
-        technician=assigned[-1] if assigned else assignee,
-        contract_version_id=ticket.contract_version_id,
-        contract_line=ticket.contract_line,
+        technician=assigned[-1] if assigned else None,
+        contract_version_id=pin[0],
+        contract_line=pin[1],
         opened_at=ticket.opened_at,
         resolved_at=resolved_at,
         first_response=first,

@@ -11,8 +11,10 @@ from sqlalchemy import select
 from msp import evidence
 from msp.contracts import agreements
 from msp.contracts.models import ContractVersion
-from msp.desk import clock, rebase, tickets
+from msp.desk import attainment, clock, handled, rebase, tickets
+from msp.desk.attainment import KEPT, LATE
 from msp.errors import Conflict, Misconfigured, NotFound
+from msp.people import users
 
 LATER = NOON + timedelta(hours=1)
 QUICKER: dict[str, Any] = copy.deepcopy(TERMS)
@@ -107,3 +109,38 @@ def test_terms_without_targets_for_a_priority_that_the_ticket_has_had_are_refuse
     with desk.database.read() as session:
         found = session.get_one(ContractVersion, version)
         assert "P1" in rebase.preview(session, tickets.get(session, number), found, LATER).refused
+
+
+def test_a_month_that_is_over_says_the_same_after_its_tickets_are_judged_anew(desk: Desk) -> None:
+    """Kept in March under version 1, judged anew twice in April: March stays, April is judged by the last version."""
+    march, april, may = (NOON.replace(month=month, day=1, hour=0) for month in (3, 4, 5))
+    number = desk.open(priority="P2")
+    desk.do(tickets.reply, number, "We look.", now=NOON + timedelta(minutes=25))
+    slower, stricter = copy.deepcopy(TERMS), copy.deepcopy(TERMS)
+    slower["lines"][0]["targets"]["P2"]["first_response"] = 20
+    stricter["lines"][0]["targets"]["P2"]["first_response"] = 5
+
+    def told(start: Any, end: Any) -> tuple[list[Any], Any]:
+        with desk.database.read() as session:
+            rows = handled.read(session, start, end, may)
+            return rows, attainment.overall(rows, start, end)
+
+    before = told(march, april)
+    assert [row.first_response.outcome for row in before[0]] == [KEPT]
+    first, last = amended(desk, slower), amended(desk, stricter, effective=NOON + timedelta(days=1))
+    for version, day in ((first, 3), (last, 4)):
+        rebased(desk, number, version, now=april.replace(day=day))
+    desk.do(tickets.move, number, "resolved", now=april.replace(day=5))
+    assert told(march, april) == before
+    (row,), _ = told(april, may)
+    assert (row.first_response.outcome, row.contract_version_id) == (LATE, last)
+
+
+def test_a_ticket_given_to_another_technician_stays_with_the_first_in_the_month_before(desk: Desk) -> None:
+    march, april, may = (NOON.replace(month=month, day=1, hour=0) for month in (3, 4, 5))
+    number = desk.open(priority="P3")
+    with desk.database.begin() as session:
+        anna = users.add(session, email="anna@x.example", name="Anna", password="x" * 12, roles=["technician"], by="t")
+        tickets.assign(session, number, anna, by="anna", now=april + timedelta(days=2))
+        assert [row.technician for row in handled.read(session, march, april, may)] == [None]
+        assert [row.technician for row in handled.read(session, april, may, may)] == ["Anna"]
