@@ -52,7 +52,7 @@ def test_passes_check_and_says_what_it_does_in_both_languages(path: Path) -> Non
     assert book.name == path.stem
     assert book.summary.endswith(".")
     assert book.summary_ru.endswith(".")
-    assert all(parameter.summary for parameter in book.parameters.values())
+    assert all(one.summary and one.summary_ru for one in book.parameters.values())
     assert book.limits.model_fields_set >= {"connect", "step"}
 
 
