@@ -30,6 +30,14 @@ def ids(settings: Settings) -> dict[str, dict[str, int]]:
 
 
 @pytest.fixture(scope="session")
+def engine(settings: Settings, ids: dict[str, dict[str, int]]) -> None:
+    """The tables of the durable engine, into which a run or a test is queued."""
+    from msp.engine import runtime
+
+    runtime.prepare(settings.database_url)
+
+
+@pytest.fixture(scope="session")
 def application(settings: Settings, ids: dict[str, dict[str, int]]) -> Flask:
     app = create_app(settings)
     app.config["PROPAGATE_EXCEPTIONS"] = True

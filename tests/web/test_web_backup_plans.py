@@ -22,7 +22,6 @@ from msp.backup.case import LOCATED_BY, parse
 from msp.backup.ladder import AFTER_BACKUP
 from msp.backup.models import BackupDraft, BackupPlan
 from msp.clock import utc_now
-from msp.engine import runtime
 from msp.engine.models import Job, Schedule
 from msp.evidence import Evidence
 from msp.flows import backup_plans
@@ -49,10 +48,7 @@ LADDER = {
     "jitter_minutes": "5",
 }
 
-
-@pytest.fixture(scope="module", autouse=True)
-def engine(settings: Settings, ids: Ids) -> None:
-    runtime.prepare(settings.database_url)
+pytestmark = pytest.mark.usefixtures("engine")
 
 
 @pytest.fixture

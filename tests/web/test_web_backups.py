@@ -12,19 +12,13 @@ from hypothesis import strategies as st
 from msp import db
 from msp.backup.models import RestoreTest
 from msp.clock import utc_now
-from msp.engine import runtime
 from msp.engine.models import Job
-from msp.settings import Settings
 from msp_web.sparkline import EDGE, HEIGHT, WIDTH, spark
 
 LogIn = Callable[[str], Browser]
 Ids = dict[str, dict[str, int]]
 
-
-@pytest.fixture(scope="module", autouse=True)
-def engine(settings: Settings, ids: Ids) -> None:
-    """The tables of the durable engine, into which a run or a test is queued."""
-    runtime.prepare(settings.database_url)
+pytestmark = pytest.mark.usefixtures("engine")
 
 
 @pytest.fixture

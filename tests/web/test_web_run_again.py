@@ -8,19 +8,13 @@ from sqlalchemy import select
 
 from msp import db
 from msp.clock import utc_now
-from msp.engine import runtime
 from msp.engine.models import EffectClaim
 from msp.remote.models import Run, RunHost
-from msp.settings import Settings
 
 LogIn = Callable[[str], Browser]
 Ids = dict[str, dict[str, int]]
 
-
-@pytest.fixture(scope="module", autouse=True)
-def engine(settings: Settings, ids: Ids) -> None:
-    """The tables of the durable engine, into which a run is queued."""
-    runtime.prepare(settings.database_url)
+pytestmark = pytest.mark.usefixtures("engine")
 
 
 def ended(ids: Ids, outcomes: dict[str, str]) -> tuple[int, dict[str, int]]:

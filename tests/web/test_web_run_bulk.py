@@ -9,18 +9,12 @@ from sqlalchemy import func, select
 
 from msp import db
 from msp.assets.models import ConfigurationItem
-from msp.engine import runtime
 from msp.remote.models import Run, RunHost
-from msp.settings import Settings
 
 LogIn = Callable[[str], Browser]
 Ids = dict[str, dict[str, int]]
 
-
-@pytest.fixture(scope="module", autouse=True)
-def engine(settings: Settings, ids: Ids) -> None:
-    """The tables of the durable engine, into which a run is queued."""
-    runtime.prepare(settings.database_url)
+pytestmark = pytest.mark.usefixtures("engine")
 
 
 @pytest.fixture

@@ -9,21 +9,15 @@ from sqlalchemy import select
 
 from msp import db, events
 from msp.clock import utc_now
-from msp.engine import runtime
 from msp.engine.models import EffectClaim
 from msp.remote.models import Run, RunHost, StepResult
-from msp.settings import Settings
 from msp_web import matrix, playbooks
 
 LogIn = Callable[[str], Browser]
 Ids = dict[str, dict[str, int]]
 NASTY = b"\x1b[31mred\x1b[0m <script>alert(1)</script> \xff\n"
 
-
-@pytest.fixture(scope="module", autouse=True)
-def engine(settings: Settings, ids: Ids) -> None:
-    """The tables of the durable engine, into which a run or a test is queued."""
-    runtime.prepare(settings.database_url)
+pytestmark = pytest.mark.usefixtures("engine")
 
 
 @pytest.fixture
