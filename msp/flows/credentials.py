@@ -92,6 +92,7 @@ def desk(
     client_ids: 0 is the provider. kind, state: one of vault.KINDS, age.STATES; text: part of a name.
     """
     found = [row for row in names(session) if client_ids is None or row.client_id in client_ids]
+    found = [row for row in found if not OWN.fullmatch(row.name)]  # the product's own keys open no machine
     clients = {client.id: client for client in session.scalars(select(Client))}
     assets = _assets(session, {row.client_id for row in found})
     grants: dict[tuple[int, str], list[CredentialGrant]] = {}

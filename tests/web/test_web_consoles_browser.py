@@ -93,7 +93,7 @@ def test_a_terminal_is_driven_ended_and_played_back_from_its_ticket(stage: Stage
         page.select_option("#console-ticket-terminal", "")  # a quick look opens its own ticket
         page.click("#consoles button")
         page.wait_for_selector(".console.live")
-        assert page.inner_text("[data-state]") == "Recorded"
+        assert page.inner_text("[data-state]") == "Being recorded"
         page.keyboard.type(f"echo sum-$((40+2)); echo {PLANTED[:9]}''{PLANTED[9:]}\n")
         assert PLANTED in shows(page, PLANTED)
         assert "sum-42" in shows(page, "sum-42")
