@@ -109,11 +109,20 @@ def trend(measure: str, tests: Iterable[Any], promised: Promise, now: datetime, 
     promised: what held at an instant. Tests that lie further back than `span` are left out.
     """
     points = [
-        Point(test.finished_at, test.id, test.verdict, getattr(test, measure), promised(test.finished_at))
+        Point(test.finished_at, test.id, test.verdict, measured(test, measure), promised(test.finished_at))
         for test in tests
         if test.finished_at is not None and test.verdict is not None and now - span <= test.finished_at <= now
     ]
     return Trend(measure, tuple(sorted(points, key=lambda point: (point.at, point.test))))
+
+
+def measured(test: Any, measure: str) -> timedelta | None:
+    """Return what a test measured, to the millisecond where it said so; the column keeps whole seconds."""
+    exact = (test.result or {}).get(f"{measure}_s")
+    if isinstance(exact, int | float) and not isinstance(exact, bool):
+        return timedelta(seconds=max(exact, 0.0))
+    kept: timedelta | None = getattr(test, measure)
+    return kept
 
 
 def thinned(points: Sequence[Point], most: int) -> list[Point]:

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from msp import evidence
 from msp.assets.models import ConfigurationItem
 from msp.backup import plans, watch
 from msp.backup.models import BackupPlan, BackupWatch, RestoreTest
@@ -15,8 +16,10 @@ from msp.contracts.covers import Asset, asset_covered
 from msp.contracts.models import Client, Site
 from msp.desk import tickets
 from msp.desk.models import Ticket
+from msp.evidence import Evidence
 
 KINDS = ("server", "database", "storage")  # what loses data when it is lost
+SEEN = "backup_gaps.seen"  # the kind of evidence
 BAD = ("late", "missed", "failed", "size")
 
 
@@ -69,12 +72,51 @@ def _of(session: Session, client: Client, now: datetime) -> list[Gap]:
     return found
 
 
+def plain(found: Sequence[Gap]) -> list[dict[str, str | None]]:
+    """Return gaps as JSON values: machine, lacks (plan or proof), plan."""
+    return [{"machine": gap.item.name, "lacks": gap.why, "plan": gap.plan.name if gap.plan else None} for gap in found]
+
+
+def seen_until(session: Session, client: Client, until: datetime, now: datetime) -> list[dict[str, str | None]] | None:
+    """Return a client's gaps as they stood at the end of a span: now as they are, later as evidence has kept them.
+
+    None: nobody looked before that. What evidence has kept is the same whenever it is asked for.
+    """
+    if until >= now:
+        return plain(gaps(session, now, client_ids=[client.id]))
+    query = select(Evidence.data).where(Evidence.chain == client.id, Evidence.kind == SEEN, Evidence.at < until)
+    data = session.scalar(query.order_by(Evidence.id.desc()).limit(1))
+    return None if data is None else list(data["gaps"])
+
+
+def note(session: Session, found: Sequence[Gap], now: datetime) -> int:
+    """Write the gaps of each client into its evidence where they have changed; return for how many they have."""
+    changed = 0
+    for client in session.scalars(select(Client).order_by(Client.id)):
+        mine = plain([gap for gap in found if gap.item.client_id == client.id])
+        known = seen_until(session, client, now - timedelta(microseconds=1), now)
+        if mine != (known or []) or (known is None and _promised(session, client, now)):
+            evidence.record(
+                session, SEEN, actor="worker", subject=("client", client.id), client_id=client.id,
+                data={"gaps": mine}, at=now,
+            )  # fmt: skip
+            changed += 1
+    return changed
+
+
+def _promised(session: Session, client: Client, now: datetime) -> bool:
+    version = agreements.version_in_force(session, client.id, now)
+    return version is not None and agreements.terms_of(version).restore is not None
+
+
 def tell(session: Session, now: datetime) -> int:
     """Open one ticket for each machine without a plan, and end it when there is one; return how many were opened.
 
-    A machine whose plan is not proven has the plan's own ticket.
+    A machine whose plan is not proven has the plan's own ticket. What lacks is kept as evidence when it changes.
     """
-    missing = {gap.item.id: gap for gap in gaps(session, now) if gap.why == "plan"}
+    found = gaps(session, now)
+    note(session, found, now)
+    missing = {gap.item.id: gap for gap in found if gap.why == "plan"}
     standing = {
         ticket.asset_id: ticket
         for ticket in session.scalars(select(Ticket).where(Ticket.symptom == "backup_missing", Ticket.is_open))

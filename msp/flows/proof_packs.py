@@ -5,7 +5,7 @@ machines showed, and the client's evidence of the month, whose chain goes on fro
 """
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -22,7 +22,7 @@ from msp.contracts import agreements
 from msp.contracts.models import Client
 from msp.contracts.terms import Restore
 from msp.errors import NotFound
-from msp.flows import printed
+from msp.flows import backup_gaps, printed
 from msp.flows.billing import bounds
 from msp.vault import Vault
 
@@ -46,6 +46,13 @@ WORDS: dict[str, tuple[str, str]] = {
     "files": ("Files", "Файлов"),
     "finding": ("Finding", "Замечание"),
     "none": ("No restore test was made in this month.", "В этом месяце проверочных восстановлений не было."),
+    "gaps": ("Under contract, and not proven", "По договору, но не подтверждено"),
+    "machine": ("Machine", "Машина"),
+    "lacks": ("What is missing", "Чего нет"),
+    "plan_lacks": ("a backup plan: no backup of it is tested", "плана: его копии никто не проверяет"),
+    "proof_lacks": ("a proof that holds", "действующего подтверждения"),
+    "no_gaps": ("Nothing: every machine is covered.", "Ничего: каждая машина подтверждена."),
+    "not_looked": ("Nobody looked at the end of this month.", "В конце этого месяца не проверялось."),
     "verify": ("How to verify", "Как проверить"),
     "command": (
         "msp evidence verify FILE reads the archive that this page came in: without a network and without a database.",
@@ -89,6 +96,7 @@ def of_month(
     key = proof_pack.read_key(signing_key(session, vault))
     restore = _promised(session, client, until)
     found = list(_watched(session, client, start, until))
+    gaps = backup_gaps.seen_until(session, client, until, now) if restore is not None else []
     document = {
         "format": "backup-proof/1",
         "client": {"key": client.key, "name": client.name},
@@ -100,12 +108,13 @@ def of_month(
         "promised": None if restore is None else {
             "proof_every_s": restore.proof_every_s, "rpo_s": restore.rpo_s, "rto_s": restore.rto_s
         },
+        "gaps": gaps,
         "plans": [_plain(plan, item, state, tests) for plan, item, state, tests in found],
     }  # fmt: skip
     print_of_key = proof_pack.fingerprint(key.public_key().public_bytes_raw())
     files = {
         "proof.json": evidence.canonical(document),
-        "proof.pdf": _pdf(client, period, until, found, provider, print_of_key),
+        "proof.pdf": _pdf(client, period, until, found, gaps, provider, print_of_key),
         proof_pack.CHAIN: "".join(evidence.lines_between(session, client.id, start, until)).encode(
             "utf-8", "surrogatepass"
         ),
@@ -130,6 +139,7 @@ def _watched(
         select(BackupPlan, ConfigurationItem)
         .outerjoin(ConfigurationItem, ConfigurationItem.id == BackupPlan.asset_id)
         .where(BackupPlan.client_id == client.id, BackupPlan.created_at < until)
+        .where(BackupPlan.removed_at.is_(None) | (BackupPlan.removed_at >= start))
         .order_by(BackupPlan.name, BackupPlan.id)
     )
     for plan, item in session.execute(query):
@@ -175,6 +185,7 @@ def _pdf(
     period: str,
     until: datetime,
     found: Sequence[tuple[BackupPlan, ConfigurationItem | None, Proof, list[RestoreTest]]],
+    gaps: Sequence[Mapping[str, str | None]] | None,
     provider: str,
     key: str,
 ) -> bytes:
@@ -202,8 +213,13 @@ def _pdf(
             ]
             for test in made
         ]
+    lacking = [[word("machine"), word("lacks")]]
+    lacking += [[str(one["machine"]), word(f"{one['lacks']}_lacks")] for one in gaps or ()]
+    if not gaps:
+        lacking = [[word("no_gaps" if gaps is not None else "not_looked")]]
     sections = [
         (word("state"), states),
+        (word("gaps"), lacking),
         (word("tests"), tests if len(tests) > 1 else [[word("none")]]),
         (word("verify"), [[word("command")], [f"{word('key')}: {key}"]]),
     ]

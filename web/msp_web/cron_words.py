@@ -67,13 +67,13 @@ def said(cron: str) -> str:
     """Return a cron line in words: "on Saturdays at 03:30"."""
     when = split(cron)
     if when.often == "after":
-        return gettext("after every backup")
+        return str(gettext("after every backup"))
     if when.often == "cron":
         return cron
     kind, _, which = when.often.partition("-")
     days = gettext("every day") if kind == "daily" else str((WEEKLY if kind == "week" else MONTHLY)[which])
     clock = format_time(time.fromisoformat(when.at), "HH:mm", locale=get_locale())
-    return gettext("%(days)s at %(time)s", days=days, time=clock)
+    return str(gettext("%(days)s at %(time)s", days=days, time=clock))
 
 
 def options() -> list[tuple[str, str]]:

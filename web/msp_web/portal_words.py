@@ -148,10 +148,10 @@ def _at(sentence: str, instant: datetime | None) -> Markup:
 
 
 def promised(plan: BackupPlan, terms: Terms | None, what: str) -> timedelta | None:
-    """Return what was promised of a plan: `rto_s` or `rpo_s`, of its own case, else of the contract."""
+    """Return what was promised of a plan: `rto_s` or `rpo_s`, of the contract, else of its own case."""
     own = (plan.case.get("expect") or {}).get(what)
     of_contract = getattr(terms.restore, what) if terms and terms.restore else None
-    seconds = own if own is not None else of_contract
+    seconds = of_contract if of_contract is not None else own
     return None if seconds is None else timedelta(seconds=float(seconds))
 
 

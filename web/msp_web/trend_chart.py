@@ -9,6 +9,7 @@ from msp.backup.trend import Trend, thinned
 
 WIDTH, HEIGHT = 720, 200
 LEFT, RIGHT, TOP, BOTTOM = 76, 12, 12, 26
+FAR = 4  # times what was measured: a promise beyond would press everything to the ground
 MOST = 240  # points; more cannot be told apart
 #: Distances between the lines of the grid, in seconds.
 STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400]
@@ -34,6 +35,7 @@ class Chart:
     dots: tuple[Dot, ...]
     line: str  # points of the measured line
     promise: str  # points of the promised one; empty: nothing was promised
+    beyond: timedelta | None  # a promise so far above what was measured that it lies outside; drawn at the upper edge
     rows: tuple[tuple[float, timedelta], ...]  # (height, what it stands for)
     months: tuple[tuple[float, datetime], ...]  # (place, the first instant of a month)
 
@@ -46,8 +48,10 @@ def draw(trend: Trend, zone: ZoneInfo, now: datetime) -> Chart | None:
     first, last = points[0].at, max(points[-1].at, now)
     span = max(last - first, timedelta(days=1))
     promises = [point.promised for point in points]
-    highest = max([point.measured for point in trend.timed if point.measured is not None])
-    highest = max([highest, *(one for one in promises if one is not None)]) or timedelta(seconds=1)
+    measured = max([point.measured for point in trend.timed if point.measured is not None])
+    measured = measured or timedelta(seconds=1)
+    highest = max([measured, *(one for one in promises if one is not None and one <= measured * FAR)])
+    beyond = max((one for one in promises if one is not None and one > highest), default=None)
     step = next((one for one in STEPS if highest.total_seconds() / one <= 4), STEPS[-1])
     top = timedelta(seconds=step * -(-highest.total_seconds() // step))
 
@@ -55,7 +59,7 @@ def draw(trend: Trend, zone: ZoneInfo, now: datetime) -> Chart | None:
         return round(LEFT + (WIDTH - LEFT - RIGHT) * ((at - first) / span), 1)
 
     def y(value: timedelta) -> float:
-        return round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value / top), 1)
+        return round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * min(value / top, 1.0), 1)
 
     dots = tuple(
         Dot(x(one.at), None if one.measured is None else y(one.measured), one.kept is False, one.test, one.at,
@@ -70,6 +74,7 @@ def draw(trend: Trend, zone: ZoneInfo, now: datetime) -> Chart | None:
         dots,
         " ".join(f"{dot.x},{dot.y}" for dot in dots if dot.y is not None),
         _steps([(x(point.at), y(point.promised)) for point in points if point.promised is not None], x(last)),
+        beyond,
         rows,
         _months(first, last, zone, x),
     )

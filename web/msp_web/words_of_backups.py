@@ -51,6 +51,25 @@ WORDS["engine"] = {
     "vmdk": _("disk image, VMware"),
     "vdi": _("disk image, VirtualBox"),
 }
+WORDS["figure"] = {
+    "snapshots": _("backups there"),
+    "time": _("the newest is of"),
+    "host": _("host"),
+    "entries": _("entries"),
+    "files": _("files"),
+    "bytes": _("in all"),
+    "compared": _("compared"),
+    "extra": _("not in the manifest"),
+    "drifted": _("changed since"),
+    "drawn": _("drawn"),
+    "against": _("compared with"),
+    "restored_files": _("files restored"),
+    "restored_bytes": _("restored in all"),
+    "tables": _("tables"),
+    "database_bytes": _("database"),
+    "peak_rss_mb": _("memory of the tester, MB"),
+}
+ELSEWHERE = frozenset({"console", "screen", "recognised", "picture"})
 WORDS["fault"] = {
     "missing": _("This is needed."),
     "number": _("A number above zero is needed."),
@@ -165,8 +184,71 @@ def question_words(one: Question) -> tuple[str, str]:
         )  # fmt: skip
         return seen, gettext("It must never be older than %(limit)s.", limit=_hours(told["allowed_s"]))
     if one.kind == "kept":
-        return one.words, gettext("The plan asserts this already.")
+        return kept_words(one), gettext("The plan asserts this already.")
     return one.words, ""
+
+
+def kept_words(one: Question) -> str:
+    """Return an assertion of a stored plan in words; what is not known here is shown as it is stored."""
+    return str(_kept(one.expect) or one.words)
+
+
+def _kept(expect: dict[str, Any]) -> Any:
+    if len(expect) != 1:
+        return None
+    name, part = next(iter(expect.items()))
+    if name == "rto_s":
+        return gettext("It is restored within %(limit)s.", limit=_hours(part))
+    if name == "rpo_s":
+        return gettext("The newest backup is not older than %(limit)s.", limit=_hours(part))
+    if name == "host":
+        return gettext("The backup is of %(host)s.", host=part)
+    if name == "baseline":
+        files = ngettext("%(num)d file", "%(num)d files", part.get("files") or 0)
+        return gettext("It holds about %(files)s, %(size)s.", files=files, size=size(part.get("bytes")))
+    if name == "manifest":
+        return gettext("Every file is as the manifest %(path)s says.", path=part)
+    if name == "target_os":
+        return gettext("Its names fit %(system)s.", system=WORDS["target_os"].get(part, part))
+    if name == "boot":
+        return gettext("The machine starts and shows %(marker)s.", marker=part.get("marker", ""))
+    if name in ("postgres", "mariadb"):
+        return _kept(part)
+    if name == "tables":
+        ((table, said),) = part.items()
+        rows = ngettext("%(num)d row", "%(num)d rows", said.get("rows_min", 0))
+        return gettext("The table %(table)s holds at least %(rows)s.", table=table, rows=rows)
+    if name in ("sqlite", "queries") and len(part) == 1:
+        asked = part[0]
+        return " ".join(filter(None, (asked.get("path"), asked.get("query") or asked.get("sql"), _answer(asked))))
+    return None
+
+
+def _answer(query: dict[str, Any]) -> str:
+    said = [f"{sign} {query[name]}" for name, sign in (("min", "≥"), ("max", "≤"), ("equals", "=")) if name in query]
+    within = query.get("fresh_within_s", query.get("within_s"))
+    return ", ".join(said + ([gettext("not older than %(limit)s", limit=_hours(within))] if within else []))
+
+
+def figures(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what a rung counted, as (name, value) in words; nothing for what is empty or shown elsewhere."""
+    found = []
+    for name, value in values.items():
+        if value is None or value == "" or name in ELSEWHERE:
+            continue
+        if name == "time" and isinstance(value, str):
+            text: str = filters.moment(datetime.fromisoformat(value))
+        elif name.endswith("bytes") and isinstance(value, int):
+            text = size(value)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            text = filters.number(value)
+        else:
+            text = str(value)
+        known = WORDS["figure"].get(name)
+        if known is None and name.startswith("rows of "):
+            known = gettext("rows of %(table)s", table=name.removeprefix("rows of "))
+        found.append((str(known or name.replace("_", " ")), text))
+    return found
 
 
 def _hours(seconds: int) -> str:

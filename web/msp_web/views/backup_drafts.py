@@ -38,7 +38,7 @@ from msp_web.words import word
 bp = Blueprint("backup_drafts", __name__, url_prefix="/backups/drafts")
 
 NAME_LENGTH = 200
-STANDARD = ((1, 2), (3,), (4, 5), (4, 6))
+STANDARD: tuple[tuple[int, ...], ...] = ((1, 2), (3,), (4, 5), (4, 6))
 FIRST = ("root", "format", "sha256", "expect.host", "job", "fileset")  # fields that are never folded away
 MORE = 2  # empty rows for rungs of one's own
 
@@ -60,6 +60,8 @@ def words() -> dict[str, Any]:
         "question_words": words_of_backups.question_words,
         "bytes_of": words_of_backups.size,
         "cron_said": cron_words.said,
+        "kept_words": words_of_backups.kept_words,
+        "figures_of": words_of_backups.figures,
         "month_of": words_of_backups.month_of,
     }
 
@@ -286,7 +288,7 @@ def keep_engine(draft_id: int) -> ResponseReturnValue:
                 told[next(name for name in ("repo", "file", "") if case.get(name) or not name)] = language.explained(
                     error
                 )
-        kept = {} if engine == draft.answers.get("engine") else {"rest": {}, "kept": [], "ticked": {}}
+        kept: dict[str, Any] = {} if engine == draft.answers.get("engine") else {"rest": {}, "kept": [], "ticked": {}}
         try:
             cases.parse(case, now=utc_now(), where="the plan") if not told else None
         except MspError as error:

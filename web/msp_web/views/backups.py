@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,8 +15,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from msp.assets.models import ConfigurationItem
-from msp.backup import ladder, plans, proposals
-from msp.backup.models import BackupPlan, BackupWatch, RestoreTest
+from msp.backup import drafts, drill, ladder, plans, proposals, trend
+from msp.backup.models import BackupDrill, BackupPlan, BackupWatch, RestoreTest
 from msp.backup.proof import Proof
 from msp.backup.verdict import PROOF_RUNG, RUNGS
 from msp.clock import utc_now
@@ -35,6 +36,7 @@ from msp_web.views.desk import granted, number_of
 
 bp = Blueprint("backups", __name__, url_prefix="/backups")
 
+SHOWN = 15  # tests of a plan before one asks for the older ones
 TREND = 12  # tests that the drawing shows
 ORDER = {"unproven": 0, "overdue": 1, "proven": 2}
 
@@ -73,7 +75,7 @@ def line_of(session: Session, state: restores.PlanState, client: Client, now: da
     tests = plans.recent(session, plan.id, TREND)
     last = next((test for test in tests if test.finished_at is not None), None)
     promised = promised_rto(session, plan, now)
-    measured = [test.rto for test in reversed(tests) if test.rto is not None]
+    measured = [took for test in reversed(tests) if (took := trend.measured(test, "rto")) is not None]
     return Line(
         plan=plan,
         client=client,
@@ -123,13 +125,46 @@ def board() -> str:
             "backups/board.html",
             month=f"{utc_now().astimezone(language.zone()):%Y-%m}",
             lines=narrowed(every),
-            drills=[(engine, drills.state(rows, utc_now()), rows) for engine, rows in drills.last(session).items()],
+            drills=drilled(session, {one.plan.engine for one in every}),
+            mine=drafts.open_ones(session, granted(), actor().name),
+            paused=paused(session),
             gaps=backup_gaps.gaps(session, utc_now(), client_ids=granted()),
             figures={state: sum(one.proof.state == state for one in every) for state in ORDER},
-            slow=sum(bool(one.measured and one.promised and one.measured > one.promised) for one in every),
+            slow=sum(bool(one.measured is not None and one.promised and one.measured > one.promised) for one in every),
             clients=clients_of(session),
             listens_from=newest(session),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Drilled:
+    """One engine's drill. `state`: passed, failed, never (none in due time), or none: there is no drill for it."""
+
+    engine: str
+    state: str
+    at: datetime | None
+    caught: int
+    planted: int
+    got_by: tuple[BackupDrill, ...]
+
+
+def drilled(session: Session, used: Collection[str]) -> list[Drilled]:
+    """Return the drill of every engine in use or drilled before, the worst first."""
+    known, found = drills.last(session), []
+    for engine in sorted({*known, *used}):
+        rows = [row for row in known.get(engine, []) if row.verdict != drill.SKIPPED]
+        got_by = tuple(row for row in rows if not row.caught)
+        state = drills.state(rows, utc_now()) if rows or engine in drill.ENGINES else "none"
+        at = rows[0].at if rows else None
+        found.append(Drilled(engine, state, at, len(rows) - len(got_by), len(rows), got_by))
+    return sorted(found, key=lambda one: ("failed", "none", "never", "passed").index(one.state))
+
+
+def paused(session: Session) -> list[BackupPlan]:
+    """Return the plans that are paused, by name: nothing proves them meanwhile."""
+    query = visible(select(BackupPlan), BackupPlan)
+    query = query.where(BackupPlan.enabled.is_(False), BackupPlan.removed_at.is_(None))
+    return list(session.scalars(query.order_by(BackupPlan.name, BackupPlan.id)))
 
 
 @bp.get("/list.csv")
@@ -144,7 +179,7 @@ def as_csv() -> Response:
     with read_only() as session:
         for one in narrowed(lines(session)):
             proven = one.proof.proven_at.isoformat() if one.proof.proven_at else ""
-            rto = one.measured.total_seconds() if one.measured else ""
+            rto = one.measured.total_seconds() if one.measured is not None else ""
             allowed, promised = one.plan.proof_every.total_seconds(), one.promised
             cells: list[Any] = [
                 one.client.name,
@@ -176,6 +211,7 @@ def show(plan_id: int) -> str:
             line=line_of(session, state, client, now),
             item=scoped(session, ConfigurationItem, plan.asset_id) if plan.asset_id else None,
             tests=plans.recent(session, plan.id),
+            shown=plans.RECENT if "all" in request.args else SHOWN,
             ticket=session.scalar(visible(ticket.where(Ticket.is_open), Ticket)),
             rungs=RUNGS,
             proof_rung=PROOF_RUNG,
@@ -213,6 +249,9 @@ def test(test_id: int) -> str:
             ticket=scoped(session, Ticket, found.ticket_id) if found.ticket_id else None,
             promised=promised_rto(session, plan, found.started_at),
             rungs=[(number, name, rung_of(found, number)) for number, name in RUNGS.items()],
+            compared=next(
+                (rung["figures"] for rung in found.rungs if (rung.get("figures") or {}).get("compared")), None
+            ),
             findings=found.result.get("findings") or [],
             picture=plans.pictures(session, [found.id]).get(found.id),
             proof_rung=PROOF_RUNG,

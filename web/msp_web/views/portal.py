@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
@@ -22,9 +23,9 @@ from msp.contracts.terms import Terms
 from msp.desk import queue
 from msp.dispatch.models import Appointment, Technician, WorkOrder
 from msp.errors import Conflict, MspError, NotFound, Refused
-from msp.flows import approving, credential_grants, restores
+from msp.flows import approving, backup_gaps, backup_trends, credential_grants, restores
 from msp.remote.models import Run
-from msp_web import approval_card, language, portal_words
+from msp_web import approval_card, language, portal_words, trend_chart
 from msp_web.access import actor, current_actor, portal, scoped, visible
 from msp_web.filters import moment
 from msp_web.unit import read_only, unit_of_work
@@ -231,7 +232,10 @@ def backups() -> str:
     with read_only() as session:
         client = scoped(session, Client, own_client())
         return render_template(
-            "portal/backups.html", plans=watched(session), months=proof_packs.months(client, utc_now())
+            "portal/backups.html",
+            plans=watched(session),
+            months=proof_packs.months(client, utc_now()),
+            gaps=[gap for gap in backup_gaps.gaps(session, utc_now(), client_ids=[client.id]) if gap.why == "plan"],
         )
 
 
@@ -241,8 +245,16 @@ def backup(plan_id: int) -> str:
     """Show one backup: what each restore test found and measured."""
     with read_only() as session:
         plan = scoped(session, BackupPlan, plan_id)
+        if plan.removed_at is not None:
+            raise NotFound("There is no such backup plan.", advice="Go back to the list.")
         state = restores.PlanState(plan, stored_plans.proof(session, plan, utc_now()))
-        return render_template("portal/backup.html", one=of_state(session, state, terms_in_force(session)), plan=plan)
+        now, zone = utc_now(), ZoneInfo(plan.time_zone)
+        return render_template(
+            "portal/backup.html",
+            one=of_state(session, state, terms_in_force(session)),
+            plan=plan,
+            trends=[(one, trend_chart.draw(one, zone, now)) for one in backup_trends.of_plan(session, plan, now)],
+        )
 
 
 # --- visits
