@@ -81,6 +81,14 @@ class Boot:
 
 
 @dataclass(frozen=True, slots=True)
+class Live:
+    """Where the source itself lies, to compare a sample with: `root` on host `on`; None: where the test runs."""
+
+    root: Path
+    on: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Expect:
     """Everything asserted; None means not asserted. Durations in seconds, sizes in bytes."""
 
@@ -96,6 +104,7 @@ class Expect:
     postgres: Relational | None = None
     mariadb: Relational | None = None
     boot: Boot | None = None
+    live: Live | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +249,14 @@ def _boot(value: Any, where: str) -> Boot:
     )
 
 
+def _live(value: Any, where: str) -> Live:
+    given = _object(value, where, ("root", "on"))
+    root = Path(_text(given.get("root"), f"{where}.root"))
+    if not root.is_absolute():
+        _fail(f"{where}.root", "an absolute path is needed")
+    return Live(root, _text(given["on"], f"{where}.on") if given.get("on") else None)
+
+
 def _system(value: Any, where: str) -> str:
     name = _text(value, where).lower()
     return name if name in ("windows", "linux", "macos") else _fail(where, f"{name!r} is not windows, linux or macos")
@@ -265,6 +282,7 @@ _EXPECT: dict[str, Callable[[Any, str], Any]] = {
     "postgres": _relational,
     "mariadb": _relational,
     "boot": _boot,
+    "live": _live,
 }
 
 

@@ -118,6 +118,28 @@ def walk(root: Path, *, own: bool = False, on_error: Callable[[bytes, OSError], 
     yield from below(base, b"")
 
 
+def named(root: Path, paths: Iterable[bytes]) -> Iterator[Entry]:
+    """Yield the entries at some paths below a living tree; what is not there, cannot be read, or climbs is left out.
+
+    A file that changes while it is read gets the later time of change.
+    """
+    base, buffer = os.path.realpath(os.fsencode(root)), memoryview(bytearray(BLOCK))
+    for path in paths:
+        full = base + b"/" + path
+        folder = os.path.dirname(full)  # noqa: PTH120  names are bytes
+        if b"\0" in path or os.path.realpath(folder) != os.path.normpath(folder) or b".." in path.split(b"/"):
+            continue  # through a link is not below the root
+        try:
+            info = os.lstat(full)
+            entry = Entry(path, TYPES[stat.S_IFMT(info.st_mode)], size=info.st_size, mtime=info.st_mtime_ns / 1e9)
+            if entry.type == "-":
+                entry.sha256, _ = _digest(full, info, buffer, False)
+                entry.mtime = os.lstat(full).st_mtime_ns / 1e9
+        except OSError:
+            continue
+        yield entry
+
+
 def _names(folder: bytes, own: bool) -> list[bytes]:
     try:
         return os.listdir(folder)  # noqa: PTH208  names are bytes

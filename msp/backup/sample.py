@@ -7,6 +7,7 @@ since the last test, because an old file that was right once seldom goes wrong b
 import heapq
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import datetime
 from random import Random
 
@@ -25,18 +26,36 @@ def weight(mtime: float | None, now: datetime) -> float:
     return max(FLOOR, math.exp2(-age / HALF_LIFE))
 
 
-def draw(entries: Iterable[Entry], now: datetime, chance: Random, size: int = SAMPLE) -> list[Entry]:
-    """Return `size` regular files drawn without replacement by weight, in the order of their paths.
+@dataclass(slots=True)
+class Draw:
+    """Regular files drawn without replacement by weight, from entries that come one after the other.
 
     One pass and memory for the sample alone (Efraimidis and Spirakis, 2006: the largest keys u^(1/w)).
     """
-    best: list[tuple[float, bytes, Entry]] = []
-    for entry in entries:
+
+    now: datetime
+    chance: Random
+    size: int = SAMPLE
+    _best: list[tuple[float, bytes, Entry]] = field(default_factory=list)
+
+    def add(self, entry: Entry) -> None:
+        """Give one entry its chance."""
         if entry.type != "-":
-            continue
-        drawn = (math.log(1.0 - chance.random()) / weight(entry.mtime, now), entry.path, entry)
-        if len(best) < size:
-            heapq.heappush(best, drawn)
-        elif drawn[0] > best[0][0]:
-            heapq.heapreplace(best, drawn)
-    return sorted((entry for _, _, entry in best), key=lambda entry: entry.key)
+            return
+        drawn = (math.log(1.0 - self.chance.random()) / weight(entry.mtime, self.now), entry.path, entry)
+        if len(self._best) < self.size:
+            heapq.heappush(self._best, drawn)
+        elif drawn[0] > self._best[0][0]:
+            heapq.heapreplace(self._best, drawn)
+
+    def drawn(self) -> list[Entry]:
+        """Return the sample in the order of its paths."""
+        return sorted((entry for _, _, entry in self._best), key=lambda entry: entry.key)
+
+
+def draw(entries: Iterable[Entry], now: datetime, chance: Random, size: int = SAMPLE) -> list[Entry]:
+    """Return `size` regular files drawn without replacement by weight, in the order of their paths."""
+    drawing = Draw(now, chance, size)
+    for entry in entries:
+        drawing.add(entry)
+    return drawing.drawn()

@@ -17,7 +17,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from msp.backup import baseline, engines, manifest, sample
+from msp.backup import baseline, engines, live, manifest, sample
 from msp.backup.assertions import sqlite
 from msp.backup.case import Case
 from msp.backup.compare import Comparison, merge
@@ -88,6 +88,7 @@ class _Climb:
     runner: Runner
     space: Scratch
     engine: BackupEngine
+    source: live.Source | None = None
     rungs: list[Rung] = field(default_factory=list)
     snapshot: Snapshot | None = None
     restored: Restored | None = None
@@ -201,17 +202,28 @@ class _Climb:
             restored.tree or into, own=True, on_error=lambda path, error: unread.append(f"{shown(path)}: {error}")
         )
         files = (entry for entry in found if entry.type != "d")
+        restored_files: list[Entry] = []
         for wanted, entry in merge((replace(one, hardlink=None) for one in drawn), files):
             comparison.add(wanted, entry)
             if entry is not None and entry.type == "-":
+                restored_files.append(entry)
                 self.files, self.bytes = self.files + 1, self.bytes + (entry.size or 0)
         figures.update(
             drawn=len(drawn), compared=comparison.entries, against="manifest" if expect.manifest else "listing"
         )
-        findings = comparison.findings()
+        findings = comparison.findings() + self._live(restored_files, figures)
         if unread:
             findings.append(Finding("restore", f"{len(unread)} restored files cannot be read.", "; ".join(unread[:10])))
         return findings
+
+    def _live(self, restored: list[Entry], figures: dict[str, Any]) -> list[Finding]:
+        """Compare restored files with the source itself, if the case says where it lies."""
+        wanted = self.case.expect.live
+        if wanted is None or self.source is None:
+            return []
+        taken = self.snapshot.time.timestamp() if self.snapshot and self.snapshot.time else None
+        where = f"{wanted.root} on {wanted.on}" if wanted.on else str(wanted.root)
+        return live.against(self.source, restored, where=where, snapshot=taken, figures=figures)
 
     def full(self, figures: dict[str, Any]) -> list[Finding]:
         assert self.snapshot is not None  # noqa: S101  rung 2 went before
@@ -251,7 +263,7 @@ class _Climb:
         suspicion, unread = Suspicion(), []
         names = Portability(expect.target_os) if expect.target_os in ("windows", "macos") else None
         expected: Iterator[Entry] = manifest.in_order(expect.manifest, self.space.path) if expect.manifest else iter(())
-        entries = 0
+        entries, drawing = 0, sample.Draw(self.case.now, Random())  # noqa: S311  a sample, not a secret
         found = manifest.walk(tree, own=True, on_error=lambda path, error: unread.append(f"{shown(path)}: {error}"))
         for wanted, entry in merge(expected, found):
             right = comparison.add(wanted, entry) if expect.manifest else False
@@ -262,6 +274,8 @@ class _Climb:
                 names.observe(entry.path)
             if entry.type == "-":
                 self.files, self.bytes = self.files + 1, self.bytes + (entry.size or 0)
+                if self.source is not None:
+                    drawing.add(entry)
                 if right:
                     suspicion.trust()
                 else:
@@ -283,6 +297,7 @@ class _Climb:
         findings += names.findings() if names else []
         if expect.baseline and not self.measured:
             findings += baseline.against(expect.baseline, self.files, self.bytes)
+        findings += self._live(drawing.drawn(), figures)
         return findings
 
     def application(self, figures: dict[str, Any]) -> list[Finding] | None:
@@ -326,16 +341,25 @@ def _engine(case: Case, runner: Runner, space: Scratch) -> Iterator[BackupEngine
         engine.close()
 
 
-def verify(case: Case, *, base: Path | None = None, runner: Runner | None = None) -> Result:
+def verify(
+    case: Case, *, base: Path | None = None, runner: Runner | None = None, source: live.Source | None = None
+) -> Result:
     """Run one restore test and return what it showed. Leaves nothing behind and changes no repository.
 
     base: folder for scratch; None takes one under the system's temporary folder.
+    source: asks the live host that the case compares with, where that is not this machine.
     Raises Misconfigured for a case that names an unknown engine or a manifest that is none.
     """
     engines.engine(case.engine)
     if case.on:
         what = f"The case is to be tested on {case.on}, not on this machine."
         raise Misconfigured(what, advice='Let a plan run it, or leave "on" out where the backup is reachable here.')
+    living = case.expect.live
+    if living and living.on and source is None:
+        what = f"The case compares with {living.on}, which this command does not enter."
+        raise Misconfigured(what, advice='Let a plan run it, or leave "live.on" out where the source lies here.')
+    if living and source is None:
+        source = live.here(living.root)
     if case.expect.manifest:
         try:
             next(manifest.read(case.expect.manifest), None)
@@ -347,7 +371,7 @@ def verify(case: Case, *, base: Path | None = None, runner: Runner | None = None
         scratch(base or default_base(), quota=case.expect.scratch_quota_bytes) as space,
         _engine(case, runner, space) as engine,
     ):
-        climb, version = _Climb(case, runner, space, engine), ""
+        climb, version = _Climb(case, runner, space, engine, source), ""
 
         def named(figures: dict[str, Any]) -> list[Finding] | None:
             nonlocal version

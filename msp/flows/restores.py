@@ -157,18 +157,19 @@ def perform(
             session.delete(session.get_one(RestoreTest, test_id))  # not begun after all
             _put_off(session, plan, nominal, asked_at, rungs, now + LOCKED_PAUSE)
             return
-        if test_id is not None and case.on:
+        if test_id is not None and restores_there.host_of(plan.case):
             told = plans.document(plan, secret=secret, now=now, rungs=rungs)
             there = restores_there.prepare(session, settings, plan, told, limits, test_id, fetched, now)
     if test_id is None:
         return
     crashpoints.at("restore.begun")
-    if there is not None:
+    if there is not None and case.on:
         result = restores_there.perform(there)
     else:
         base = settings.scratch_path.resolve()
         base.mkdir(parents=True, exist_ok=True, mode=0o700)
-        result = verify.verify(case, base=base, runner=Runner(niceness=limits.nice, io=limits.io))
+        source = restores_there.source(there) if there is not None else None
+        result = verify.verify(case, base=base, runner=Runner(niceness=limits.nice, io=limits.io), source=source)
     crashpoints.at("restore.verified")
     with db.begin() as session:
         record(session, test_id, result, now=utc_now())

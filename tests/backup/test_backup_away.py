@@ -53,7 +53,9 @@ def there(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 class TestThere:
     @pytest.mark.parametrize(
-        "back_up", [by_tar, by_restic, pytest.param(by_borg, marks=pytest.mark.slow)], ids=["tar", "restic", "borg"]
+        "back_up",
+        [by_tar, pytest.param(by_restic, marks=pytest.mark.slow), pytest.param(by_borg, marks=pytest.mark.slow)],
+        ids=["tar", "restic", "borg"],
     )
     def test_a_good_backup_passes_with_its_manifest(
         self, back_up: object, host: Target, there: Path, tmp_path: Path
@@ -77,6 +79,7 @@ class TestThere:
         assert [rung.number for rung in result.rungs] == [1]
         assert result.findings == here.findings
 
+    @pytest.mark.slow
     def test_a_foreign_lock_is_an_error_and_stays(self, host: Target, there: Path, tmp_path: Path) -> None:
         document = sabotage.case(LOGICAL[0], tmp_path, by_restic)
         (tmp_path / "restic/locks" / ("0" * 64)).write_bytes(b"held by somebody")
@@ -117,6 +120,7 @@ class TestTrouble:
         with pytest.raises(Misconfigured, match="srv-1"):
             verify(parse(document, now=utc_now()), base=tmp_path / "s")
 
+    @pytest.mark.slow
     def test_the_secret_is_on_no_command_line_and_in_no_answer(self, host: Target, there: Path, tmp_path: Path) -> None:
         document = {**sabotage.case(LOGICAL[0], tmp_path, by_restic), "secret": "another-1ecret"}
         result = judged_on(host, document, there)

@@ -192,3 +192,35 @@ def test_host_of_another_client_or_without_a_shell_is_refused(world: World, serv
         session.get_one(ConfigurationItem, world.asset("one")).transport = "winrm"
     with pytest.raises(Misconfigured, match="reached by winrm"):
         restores.perform(world.settings, planned(world, packed(world)).id, None, utc_now())
+
+
+def test_sample_is_compared_with_the_living_source_on_the_clients_host(
+    world: World, server: sshd.Sshd, tmp_path: Path
+) -> None:
+    case = packed(world)
+    case["expect"]["live"] = {"root": str(world.folder / "data"), "on": "one"}
+    plan = planned(world, {**case, "on": None})
+    test = carried_out(world, plan)
+    assert (test.verdict, test.reasons) == ("pass", []), test.result
+    assert test.result is not None
+    assert next(rung for rung in test.result["rungs"] if rung["rung"] == 4)["figures"]["live_compared"] == 2
+    readme = world.folder / "data/readme.txt"
+    info = readme.stat()
+    readme.write_text("Another text.\n" * 50)
+    os.utime(readme, ns=(info.st_atime_ns, info.st_mtime_ns))
+    assert carried_out(world, plan).verdict == "fail"
+    os.utime(readme)  # somebody worked on it since: no fault of the backup
+    assert carried_out(world, plan).verdict == "pass"
+    world.point("one", 9)
+    assert carried_out(world, plan).verdict == "error"
+
+
+def test_case_that_is_tested_on_the_host_compares_with_the_source_there(world: World, server: sshd.Sshd) -> None:
+    case = packed(world)
+    case["expect"]["live"] = {"root": str(world.folder / "data"), "on": "one"}
+    test = carried_out(world, planned(world, case))
+    assert (test.verdict, test.reasons) == ("pass", []), test.result
+    case["expect"]["live"]["on"] = "two"
+    both = planned(world, case, "both")
+    with pytest.raises(Misconfigured, match="compared with two"):
+        restores.perform(world.settings, both.id, None, utc_now())
