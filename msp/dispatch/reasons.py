@@ -106,12 +106,14 @@ class _View:
         found = []
         if self.order.skills and not visits.lacking(technician, self.order.skills):
             had = ", ".join(f"{skill} {technician.skills[skill]}" for skill in sorted(self.order.skills))
-            found.append(f"Has {had}.")
+            found.append(f"Has the skills: {had}.")
         for (sku, van), quantity in sorted(
             visits.held_by(self.session, visit.id).items(), key=lambda held: (held[0][0], held[0][1] or 0)
         ):
-            shelf = "in the van" if van == technician.id else "in the depot"
-            found.append(f"{quantity} x {sku} is held for it {shelf}.")
+            if van == technician.id:
+                found.append(f"{quantity} x {sku} is held for it in the van.")
+            else:
+                found.append(f"{quantity} x {sku} is held for it in the depot.")
         if visit.travel:
             found.append(f"{visit.travel // MINUTE} minutes away.")
         if self.order.due_at is not None:
@@ -180,7 +182,7 @@ class _View:
             lacks = visits.lacking(one, self.order.skills)
             opening = self.opening(one, starts_at) if starts_at is not None and not lacks else None
             if lacks:
-                found.append(Other(one, f"Lacks {', '.join(lacks)}."))
+                found.append(Other(one, f"Does not have {', '.join(lacks)}."))
             elif opening is None:
                 found.append(Other(one, self._not_free(one, absent)))
             else:

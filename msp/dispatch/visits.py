@@ -184,7 +184,7 @@ def _candidate(
     reasons = []
     if order.skills:
         reasons.append(
-            "Has " + ", ".join(f"{skill} {technician.skills[skill]}" for skill in sorted(order.skills)) + "."
+            f"Has the skills: {', '.join(f'{skill} {technician.skills[skill]}' for skill in sorted(order.skills))}."
         )
     van, short = 0, []
     for sku, quantity in sorted(order.parts.items()):
@@ -198,8 +198,8 @@ def _candidate(
             short.append(f"{quantity} x {sku}: {in_van} in the van and {in_depot} in the depot are free.")
     if van:
         reasons.append("Has the parts in the van." if van == len(order.parts) else "Has some of the parts in the van.")
-    guess = " (estimated)" if estimated else ""
-    reasons.append(f"{opening.travel // timedelta(minutes=1)} minutes away{guess}.")
+    way = opening.travel // timedelta(minutes=1)
+    reasons.append(f"{way} minutes away, by estimate." if estimated else f"{way} minutes away.")
     if order.due_at is not None:
         late = (opening.ends_at - order.due_at) / timedelta(minutes=1)
         cost += LATE_COST * max(0.0, late)

@@ -48,7 +48,7 @@ def test_a_confirmed_visit_says_why_here_and_what_others_would_cost(database: Da
         visits.assign(session, order.id, people["Near"].id, at, by="dora", now=NOW, promised=(at, at + HOUR))
         found = reasons.why(session, order, NOW, BERLIN)
         assert found.here == (
-            "Has linux 2.", "4 minutes away.", "Done 300 minutes before it is due.",
+            "Has the skills: linux 2.", "4 minutes away.", "Done 300 minutes before it is due.",
             "The client was told 10:00 to 11:00.", "Nobody else who could go at that time costs less.",
         )  # fmt: skip
         assert found.earlier == (
@@ -58,7 +58,7 @@ def test_a_confirmed_visit_says_why_here_and_what_others_would_cost(database: Da
         others = told(found)
         assert others["Far"].startswith("Could go, and costs ")
         assert others["Far"].endswith(" more.")
-        assert others["Novice"] == "Lacks linux at level 2."
+        assert others["Novice"] == "Does not have linux at level 2."
         assert others["Away"] == "Has no opening within 14 days: no shift is known, or it is full."
 
 

@@ -67,7 +67,7 @@ def test_the_board_shows_technicians_and_what_nobody_does_yet(browser: Browser, 
 
 def test_candidates_come_with_reasons_and_are_confirmed(browser: Browser, order_id: int) -> None:
     page = browser.get(f"/dispatch/{order_id}").text
-    assert "Has welding 2." in page
+    assert "Has the skills: welding 2." in page
     answer = browser.send(f"/dispatch/{order_id}/assign", **chosen(page))
     assert answer.status_code == 303, notice(answer.text)
     with db.read() as session:
