@@ -22,7 +22,7 @@ from msp.desk.models import Ticket, TicketEvent
 from msp.errors import Conflict, Misconfigured, MspError, NotFound
 from msp.flows import attention
 from msp.people.models import User
-from msp_web import keyset, playbooks, reckoning, ticket_page, words_of_work
+from msp_web import acting, keyset, playbooks, reckoning, ticket_page, words_of_work
 from msp_web.access import actor, requires, scoped, visible
 from msp_web.ticket_page import newest
 from msp_web.unit import read_only, unit_of_work
@@ -339,15 +339,8 @@ def why(ticket_id: int) -> str:
 
 
 def acted(ticket_id: int, act: Callable[[Session], object], words: str) -> ResponseReturnValue:
-    """Do one thing to a ticket in one transaction; an error shows the page again with what was typed."""
-    try:
-        with unit_of_work() as session:
-            scoped(session, Ticket, ticket_id)
-            act(session)
-    except (Misconfigured, Conflict) as error:
-        return page(ticket_id, error), error.status
-    flash(words, "success")
-    return redirect(url_for("desk.show", ticket_id=ticket_id), code=303)
+    """Do one thing to a ticket; see acting.acted."""
+    return acting.acted(Ticket, ticket_id, act, words, page=page, done=url_for("desk.show", ticket_id=ticket_id))
 
 
 @bp.post("/<int:ticket_id>/reply")

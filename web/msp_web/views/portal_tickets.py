@@ -18,7 +18,7 @@ from msp.errors import Conflict, Misconfigured, MspError
 from msp.events import Event
 from msp.people.models import User
 from msp.remote.models import Run, RunHost
-from msp_web import keyset, portal_story, portal_words
+from msp_web import acting, keyset, portal_story, portal_words
 from msp_web.access import actor, portal, scoped, visible
 from msp_web.unit import read_only, unit_of_work
 from msp_web.views.evidence import whole_number
@@ -127,15 +127,10 @@ def written(name: str) -> str:
 
 
 def acted(ticket_id: int, act: Callable[[Session], object], words: str) -> ResponseReturnValue:
-    """Do one thing to a ticket in one transaction; an error shows the page again with what was typed."""
-    try:
-        with unit_of_work() as session:
-            scoped(session, Ticket, ticket_id)
-            act(session)
-    except (Misconfigured, Conflict) as error:
-        return page(ticket_id, error), error.status
-    flash(words, "success")
-    return redirect(url_for("portal_tickets.show", ticket_id=ticket_id), code=303)
+    """Do one thing to a ticket; see acting.acted."""
+    return acting.acted(
+        Ticket, ticket_id, act, words, page=page, done=url_for("portal_tickets.show", ticket_id=ticket_id)
+    )
 
 
 @bp.post("/<int:ticket_id>/reply")
