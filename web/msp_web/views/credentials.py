@@ -34,6 +34,7 @@ from msp.secret import Secret
 from msp.secret_store.age import STATES
 from msp.settings import Settings
 from msp.vault import KINDS, Vault, VaultSecret
+from msp_web import grant_acts
 from msp_web import words_of_credentials as words_of_credentials
 from msp_web.access import actor, can, requires, scoped, visible
 from msp_web.unit import read_only, unit_of_work
@@ -337,10 +338,7 @@ def ask() -> ResponseReturnValue:
 @requires("contract.edit")
 def give(grant_id: int) -> ResponseReturnValue:
     """Let a use begin that a clause leaves to us."""
-    with unit_of_work() as session:
-        scoped(session, CredentialGrant, grant_id)
-        credential_grants.give(session, grant_id, actor=actor())
-    flash(gettext("Given."), "success")
+    grant_acts.give(grant_id)
     return back(grant_id)
 
 
@@ -348,10 +346,7 @@ def give(grant_id: int) -> ResponseReturnValue:
 @requires("contract.edit")
 def decline(grant_id: int) -> ResponseReturnValue:
     """Say no."""
-    with unit_of_work() as session:
-        scoped(session, CredentialGrant, grant_id)
-        credential_grants.decline(session, grant_id, actor=actor(), reason=request.form.get("reason", ""))
-    flash(gettext("Declined."), "success")
+    grant_acts.decline(grant_id)
     return back(grant_id)
 
 
@@ -359,10 +354,7 @@ def decline(grant_id: int) -> ResponseReturnValue:
 @requires("credential.see")
 def withdraw(grant_id: int) -> ResponseReturnValue:
     """Take a grant back; consoles under it end, runs stop before their next step."""
-    with unit_of_work() as session:
-        scoped(session, CredentialGrant, grant_id)
-        credential_grants.withdraw(session, grant_id, actor=actor(), reason=request.form.get("reason", ""))
-    flash(gettext("Withdrawn."), "success")
+    grant_acts.withdraw(grant_id)
     return back(grant_id)
 
 

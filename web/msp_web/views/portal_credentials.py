@@ -1,16 +1,16 @@
 """The client's own word on credentials: who asks to use which, who may now, and an end to it."""
 
-from flask import Blueprint, flash, redirect, render_template, request, url_for
+from flask import Blueprint, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
-from flask_babel import gettext
 from sqlalchemy import select
 
 from msp.assets.models import ConfigurationItem
 from msp.clock import utc_now
 from msp.flows import credential_grants
 from msp.people.credential_grants import DECLINED, EXPIRED, GIVEN, REFUSED, WAITING, WITHDRAWN, CredentialGrant
-from msp_web.access import actor, portal, scoped, visible
-from msp_web.unit import read_only, unit_of_work
+from msp_web import grant_acts
+from msp_web.access import actor, portal, visible
+from msp_web.unit import read_only
 
 bp = Blueprint("portal_credentials", __name__, url_prefix="/portal/credentials")
 
@@ -43,10 +43,7 @@ def index() -> str:
 @portal("portal.approve")
 def give(grant_id: int) -> ResponseReturnValue:
     """Let it be used."""
-    with unit_of_work() as session:
-        scoped(session, CredentialGrant, grant_id)
-        credential_grants.give(session, grant_id, actor=actor())
-    flash(gettext("Given."), "success")
+    grant_acts.give(grant_id)
     return redirect(url_for("portal_credentials.index"), 303)
 
 
@@ -54,10 +51,7 @@ def give(grant_id: int) -> ResponseReturnValue:
 @portal("portal.approve")
 def decline(grant_id: int) -> ResponseReturnValue:
     """Say no."""
-    with unit_of_work() as session:
-        scoped(session, CredentialGrant, grant_id)
-        credential_grants.decline(session, grant_id, actor=actor(), reason=request.form.get("reason", ""))
-    flash(gettext("Declined."), "success")
+    grant_acts.decline(grant_id)
     return redirect(url_for("portal_credentials.index"), 303)
 
 
@@ -65,8 +59,5 @@ def decline(grant_id: int) -> ResponseReturnValue:
 @portal("portal.approve")
 def withdraw(grant_id: int) -> ResponseReturnValue:
     """End it now."""
-    with unit_of_work() as session:
-        scoped(session, CredentialGrant, grant_id)
-        credential_grants.withdraw(session, grant_id, actor=actor(), reason=request.form.get("reason", ""))
-    flash(gettext("Withdrawn."), "success")
+    grant_acts.withdraw(grant_id)
     return redirect(url_for("portal_credentials.index"), 303)
