@@ -8,7 +8,7 @@ from pathlib import Path
 from flask import current_app
 
 from msp.assets.models import ConfigurationItem
-from msp.errors import MspError, NotFound
+from msp.errors import Misconfigured, MspError, NotFound
 from msp.remote import catalogue
 from msp.remote.playbook import Playbook, digest
 
@@ -66,6 +66,14 @@ def on_shelf(name: str) -> Shelved:
     found = next((one for one in shelf() if one.name == name), None)
     if found is None:
         raise NotFound(f"There is no playbook {name!r}.", advice="Choose one from the list.")
+    return found
+
+
+def sound(name: str) -> Shelved:
+    """Return the playbook of that name, to be filled in; raises NotFound, and Misconfigured for one that has faults."""
+    found = on_shelf(name)
+    if found.playbook is None:
+        raise Misconfigured(f"The playbook {name} has faults.", advice=found.fault)
     return found
 
 

@@ -109,9 +109,7 @@ def prepare(name: str) -> ResponseReturnValue:
 
 
 def form_of(name: str, error: MspError | None = None) -> str:
-    book = playbooks.on_shelf(name)
-    if book.playbook is None:
-        raise Misconfigured(f"The playbook {name} has faults.", advice=book.fault)
+    book = playbooks.sound(name)
     dry = request.values.get("dry_run", "1") == "1"
     with read_only() as session:
         items = chosen(session)

@@ -119,9 +119,7 @@ def prepare(name: str) -> str:
 
 
 def form_of(name: str, error: MspError | None = None) -> str:
-    book = playbooks.on_shelf(name)
-    if book.playbook is None:
-        raise Misconfigured(f"The playbook {name} has faults.", advice=book.fault)
+    book = playbooks.sound(name)
     with read_only() as session:
         context = context_of(session)
         asset_ids = [item.id for item in context["items"]]
