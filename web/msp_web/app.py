@@ -14,11 +14,12 @@ from msp_web.unit import read_only
 
 #: Every room of pages; `views/<room>.py` holds its blueprint as `bp`, `templates/<room>/` its pages.
 ROOMS = (
-    "auth", "desk", "runs", "run_log", "run_bulk", "run_pictures", "consoles", "dispatch", "moves", "slots", "replans",
-    "technicians", "visit_map", "field",
-    "calendars", "parts", "backups", "backup_drafts", "backup_plans", "proof_packs", "assets", "devices", "contracts", "contract_edit",
-    "contract_clocks", "roster", "billing", "calculator", "reports", "portal", "portal_tickets", "portal_visits",
-    "portal_contract", "portal_acts", "credentials", "authorities", "ways", "portal_credentials", "api", "admin", "evidence", "live", "health",
+    "auth", "desk", "runs", "run_log", "run_bulk", "run_pictures", "consoles", "dispatch", "moves", "slots",
+    "replans", "technicians", "visit_map", "field", "calendars", "parts", "backups", "backup_drafts",
+    "backup_plans", "proof_packs", "assets", "devices", "contracts", "contract_edit", "contract_clocks",
+    "roster", "billing", "calculator", "reports", "portal", "portal_tickets", "portal_visits",
+    "portal_contract", "portal_acts", "credentials", "authorities", "ways", "portal_credentials", "api",
+    "admin", "evidence", "live", "health",
 )  # fmt: skip
 
 
