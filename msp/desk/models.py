@@ -1,12 +1,27 @@
 """Tickets as stored: an append-only event log, and beside it a cache for lists."""
 
+import unicodedata
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import JSON, ForeignKey, Index, UniqueConstraint
+from sqlalchemy.engine.default import DefaultExecutionContext
 from sqlalchemy.orm import Mapped, mapped_column
 
 from msp.db import Model
+
+#: Letters of a subject that a search looks at; an index of PostgreSQL takes entries of 2,700 bytes at most.
+SOUGHT = 500
+
+
+def folded(text: str) -> str:
+    """Return text as searches compare it: the same on every database, which fold letters beyond ASCII differently."""
+    return unicodedata.normalize("NFKC", text).casefold()
+
+
+def _sought(context: DefaultExecutionContext) -> str:
+    given: dict[str, Any] = context.get_current_parameters()  # type: ignore[no-untyped-call]
+    return folded(given["subject"])[:SOUGHT]
 
 
 class Ticket(Model):
@@ -14,11 +29,14 @@ class Ticket(Model):
 
     __tablename__ = "ticket"
     __table_args__ = (
-        Index("ix_ticket_open_by_time_left", "is_open", "next_due_at"),
+        # the list by time left, also of one client or by words: both are told from the index alone
+        Index("ix_ticket_open_by_time_left", "is_open", "next_due_at", "id", "client_id", "sought"),
         Index("ix_ticket_client_open", "client_id", "is_open", "next_due_at"),
         Index("ix_ticket_next_wake", "next_wake_at"),
         Index("ix_ticket_escalate", "escalate_at"),
-        Index("ix_ticket_counters", "is_open", "client_id", "line", "breached", "assignee_id", "next_due_at"),
+        # counted in the order in which they are grouped: six times as fast as sorting them first
+        Index("ix_ticket_counters", "is_open", "line", "breached", "assignee_id"),
+        Index("ix_ticket_client_counters", "client_id", "is_open", "line", "breached", "assignee_id"),
         UniqueConstraint("client_id", "dedup_key"),
     )
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -29,7 +47,8 @@ class Ticket(Model):
     contract_version_id: Mapped[int | None] = mapped_column(ForeignKey("contract_version.id"))  # pinned at opening
     contract_line: Mapped[str | None]
     kind: Mapped[str]  # incident, request, problem, change
-    subject: Mapped[str]
+    subject: Mapped[str]  # never changed
+    sought: Mapped[str] = mapped_column(default=_sought)  # the subject as a search compares it
     symptom: Mapped[str | None]  # what suggests a playbook: disk_full, service_down, ...
     dedup_key: Mapped[str | None]  # one ticket per (asset, symptom) or per proof that failed
     opened_at: Mapped[datetime]

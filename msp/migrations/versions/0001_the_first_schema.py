@@ -714,6 +714,7 @@ def upgrade() -> None:
         sa.Column("contract_line", sa.Text(), nullable=True),
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("sought", sa.Text(), nullable=False),
         sa.Column("symptom", sa.Text(), nullable=True),
         sa.Column("dedup_key", sa.Text(), nullable=True),
         sa.Column("opened_at", msp.db.UtcDateTime(), nullable=False),
@@ -750,15 +751,18 @@ def upgrade() -> None:
     with op.batch_alter_table("ticket", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_ticket_asset_id"), ["asset_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_ticket_assignee_id"), ["assignee_id"], unique=False)
-        batch_op.create_index("ix_ticket_client_open", ["client_id", "is_open", "next_due_at"], unique=False)
         batch_op.create_index(
-            "ix_ticket_counters",
-            ["is_open", "client_id", "line", "breached", "assignee_id", "next_due_at"],
+            "ix_ticket_client_counters",
+            ["client_id", "is_open", "line", "breached", "assignee_id"],
             unique=False,
         )
+        batch_op.create_index("ix_ticket_client_open", ["client_id", "is_open", "next_due_at"], unique=False)
+        batch_op.create_index("ix_ticket_counters", ["is_open", "line", "breached", "assignee_id"], unique=False)
         batch_op.create_index("ix_ticket_escalate", ["escalate_at"], unique=False)
         batch_op.create_index("ix_ticket_next_wake", ["next_wake_at"], unique=False)
-        batch_op.create_index("ix_ticket_open_by_time_left", ["is_open", "next_due_at"], unique=False)
+        batch_op.create_index(
+            "ix_ticket_open_by_time_left", ["is_open", "next_due_at", "id", "client_id", "sought"], unique=False
+        )
 
     op.create_table(
         "backup_draft",
