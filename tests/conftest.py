@@ -18,6 +18,7 @@ from msp.db import Database, Model, use
 from msp.migrations import MODEL_MODULES
 
 sys.path.insert(0, str(Path(__file__).parent / "servers"))
+pytest_plugins = ("standing",)
 
 
 @pytest.fixture(scope="session")

@@ -10,30 +10,10 @@ import pytest
 from playing import Played, play
 from replay import Replay
 
-from msp.remote.inventory import read_hosts
 from msp.remote.target import Credential, Target
 from msp.secret import Secret
 
 FOLDER = Path(__file__).resolve().parents[2] / "playbooks" / "network"
-
-
-def no_secret(reference: str) -> Secret:
-    raise AssertionError(reference)
-
-
-@pytest.fixture(scope="module")
-def router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[frr.Frr]:
-    if frr.missing():
-        pytest.skip(frr.missing())
-    with frr.running(tmp_path_factory.mktemp("frr")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def rtr1(router: frr.Frr, tmp_path_factory: pytest.TempPathFactory) -> Target:
-    path = tmp_path_factory.mktemp("list") / "hosts"
-    path.write_text(router.line)
-    return read_hosts(path, secret=no_secret)[0]
 
 
 @pytest.fixture

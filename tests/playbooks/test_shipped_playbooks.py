@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 from playing import Played, play
+from standing import no_secret
 
 from msp.demo.hosts import DemoHost, DemoHosts
 from msp.remote import cases, catalogue
 from msp.remote.inventory import read_hosts
 from msp.remote.target import Target
-from msp.vault import Secret
 
 FOLDER = Path(__file__).resolve().parents[2] / "playbooks"
 FILES = sorted(path for path in FOLDER.rglob("*.yml") if not path.name.endswith(catalogue.CASES))
@@ -33,10 +33,6 @@ def host(hosts: DemoHosts) -> DemoHost:
     shutil.rmtree(hosts["one"].root)
     hosts["one"].root.mkdir()
     return hosts["one"]
-
-
-def no_secret(reference: str) -> Secret:
-    raise AssertionError(reference)
 
 
 async def on(host: DemoHost, name: str, tmp_path: Path, **options: Any) -> Played:

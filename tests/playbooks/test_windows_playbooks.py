@@ -11,9 +11,8 @@ from typing import Any
 
 import powershell_oracle
 import pytest
-import winrm_peer
 from playing import Played, planned, play
-from winrm_places import Places, places
+from winrm_places import Places
 from winrm_stand_in import Answer
 
 from msp.remote import catalogue
@@ -21,14 +20,6 @@ from msp.remote.acts import Acts
 
 FOLDER = Path(__file__).resolve().parents[2] / "playbooks" / "windows"
 FILES = sorted(FOLDER.glob("*.yml"))
-
-
-@pytest.fixture(scope="module")
-def peers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
-    folder = tmp_path_factory.mktemp("winrm")
-    with pytest.MonkeyPatch.context() as patch, places(folder) as found:
-        patch.setenv("NTLM_USER_FILE", str(winrm_peer.accounts(folder)))
-        yield found
 
 
 class Windows:

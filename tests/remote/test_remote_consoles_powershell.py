@@ -3,15 +3,14 @@
 import asyncio
 import random
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-import winrm_peer
 from test_remote_consoles_served import Page, opened, printed
-from winrm_places import Places, places
+from winrm_places import Places
 
 from msp.remote.consoles.line_editor import LineEditor, width
 from msp.remote.consoles.powershell import Folder
@@ -22,14 +21,6 @@ from msp.remote.transport import NotAdmitted
 PLANTED = "planted-Secret-4711!"
 WAIT = 20
 BEGAN = datetime(2026, 11, 22, tzinfo=UTC)
-
-
-@pytest.fixture(scope="module")
-def peers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
-    folder = tmp_path_factory.mktemp("winrm")
-    with pytest.MonkeyPatch.context() as patch, places(folder) as found:
-        patch.setenv("NTLM_USER_FILE", str(winrm_peer.accounts(folder)))
-        yield found
 
 
 @asynccontextmanager

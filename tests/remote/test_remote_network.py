@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +19,6 @@ from playing import Played, play
 
 from msp.errors import Misconfigured
 from msp.remote import render
-from msp.remote.inventory import read_hosts
 from msp.remote.network.part import Network
 from msp.remote.network.transport import NetworkDevice, NetworkTransport
 from msp.remote.network.work import Line, Look, NetworkWork
@@ -28,10 +27,6 @@ from msp.remote.transport import Output
 from msp.secret import Secret
 
 LONG = timedelta(seconds=30)
-
-
-def no_secret(reference: str) -> Secret:
-    raise AssertionError(reference)
 
 
 def lines(*texts: str) -> tuple[Line, ...]:
@@ -48,21 +43,6 @@ async def transport() -> AsyncIterator[NetworkTransport]:
 async def one(transport: NetworkTransport, target: Target, work: NetworkWork, timeout: timedelta = LONG) -> Output:
     async with transport.open(target) as device:
         return await device.perform(work, timeout=timeout)
-
-
-@pytest.fixture(scope="module")
-def router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[frr.Frr]:
-    if frr.missing():
-        pytest.skip(frr.missing())
-    with frr.running(tmp_path_factory.mktemp("frr")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def rtr1(router: frr.Frr, tmp_path_factory: pytest.TempPathFactory) -> Target:
-    path = tmp_path_factory.mktemp("list") / "hosts"
-    path.write_text(router.line)
-    return read_hosts(path, secret=no_secret)[0]
 
 
 @pytest.fixture

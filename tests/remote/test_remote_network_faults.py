@@ -16,6 +16,7 @@ import sshd
 from conformance import elsewhere
 from replay import MUCH, Replay
 from ssh_faults import FaultFleet
+from standing import no_secret
 
 from msp.errors import Refused, Unreachable
 from msp.remote.inventory import read_hosts
@@ -26,10 +27,6 @@ from msp.remote.transport import CannotOpen, NotAdmitted, Output
 from msp.secret import Secret
 
 LONG = timedelta(seconds=30)
-
-
-def no_secret(reference: str) -> Secret:
-    raise AssertionError(reference)
 
 
 def of_replay(device: Replay, **changes: Any) -> Target:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import sshd
+from standing import no_secret
 
 from msp.clock import utc_now
 from msp.errors import Misconfigured
@@ -15,13 +16,8 @@ from msp.remote.inventory import read_hosts, read_inventory
 from msp.remote.ssh import SshTransport
 from msp.remote.target import Credential, Target
 from msp.remote.transport import CannotOpen, NotAdmitted
-from msp.secret import Secret
 
 SHORT = timedelta(seconds=10)
-
-
-def no_secret(reference: str) -> Secret:
-    raise AssertionError(reference)
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import pytest
 import sshd
 from conformance import Place, TransportConformance, elsewhere
 from ssh_faults import FaultFleet
+from standing import no_secret
 
 from msp.demo.hosts import DemoHosts
 from msp.remote.fake import Answer, FakeHost, FakeTransport
@@ -15,11 +16,6 @@ from msp.remote.inventory import read_hosts
 from msp.remote.local import LocalTransport
 from msp.remote.ssh import SshTransport
 from msp.remote.target import Credential, Target
-from msp.vault import Secret
-
-
-def no_secret(reference: str) -> Secret:
-    raise AssertionError(reference)
 
 
 class TestLocal(TransportConformance):

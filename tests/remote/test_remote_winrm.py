@@ -10,18 +10,10 @@ import pytest
 import winrm_peer
 import winrm_realm
 from conformance import Place, TransportConformance, elsewhere
-from winrm_places import ByCmdTransport, Places, places
+from winrm_places import ByCmdTransport, Places
 
 from msp.remote.target import Credential, Target
 from msp.secret import Secret
-
-
-@pytest.fixture(scope="module")
-def peers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
-    folder = tmp_path_factory.mktemp("winrm")
-    with pytest.MonkeyPatch.context() as patch, places(folder) as found:
-        patch.setenv("NTLM_USER_FILE", str(winrm_peer.accounts(folder)))
-        yield found
 
 
 def place_of(peers: Places, target: Target, dropping: Target) -> Place:

@@ -1,13 +1,12 @@
 """The commands around Windows hosts as people type them: a run from a list, an asset with its facts and its pin."""
 
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import winrm_peer
 from test_run_command import ends, msp
-from winrm_places import Places, places
+from winrm_places import Places
 
 from msp import db
 from msp.assets import host_keys, inventory
@@ -26,14 +25,6 @@ steps:
   - cmd: echo by cmd
   - powershell: 'printf "%s %s" "{{ v }}" "{{ s }}" | wc -c'
 """
-
-
-@pytest.fixture(scope="module")
-def peers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
-    folder = tmp_path_factory.mktemp("winrm")
-    with pytest.MonkeyPatch.context() as patch, places(folder) as found:
-        patch.setenv("NTLM_USER_FILE", str(winrm_peer.accounts(folder)))
-        yield found
 
 
 def test_run_from_a_list_tells_each_host_apart(peers: Places, tmp_path: Path) -> None:

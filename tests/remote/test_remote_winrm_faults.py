@@ -4,7 +4,6 @@ import asyncio
 import threading
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 import winrm_peer
 import winrm_realm
 from conformance import elsewhere
-from winrm_places import Places, places
+from winrm_places import Places
 
 from msp.remote.inventory import read_hosts
 from msp.remote.outcome import OK
@@ -26,14 +25,6 @@ from msp.remote.winrm.transport import WinRmTransport
 from msp.secret import Secret
 
 SHORT = timedelta(seconds=8)
-
-
-@pytest.fixture(scope="module")
-def peers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
-    folder = tmp_path_factory.mktemp("winrm")
-    with pytest.MonkeyPatch.context() as patch, places(folder) as found:
-        patch.setenv("NTLM_USER_FILE", str(winrm_peer.accounts(folder)))
-        yield found
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 import winrm_peer
 from playing import Played, play
 from test_remote_injection import HOSTILE
-from winrm_places import Places, places
+from winrm_places import Places
 
 from msp.remote.ledger import MemoryLedger
 from msp.remote.target import Target
@@ -19,14 +18,6 @@ from msp.remote.winrm import bootstrap
 from msp.remote.winrm.transport import WinRmTransport
 
 HEAD = "name: t\naction_class: change\nlimits: {connect: 5s, step: 20s}\n"
-
-
-@pytest.fixture(scope="module")
-def peers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
-    folder = tmp_path_factory.mktemp("winrm")
-    with pytest.MonkeyPatch.context() as patch, places(folder) as found:
-        patch.setenv("NTLM_USER_FILE", str(winrm_peer.accounts(folder)))
-        yield found
 
 
 @pytest.fixture
