@@ -42,7 +42,7 @@ async def test_lines_run_in_their_folder_with_errors_apart_and_are_recorded_mask
         text = page.shown.decode()
         assert f"PS {tmp_path}> pwd" in text
         assert f"\r\n{tmp_path}\r\n" in text
-        assert re.search("\x1b\\[31mbad\\s+\x1b\\[0m", text)
+        assert re.search("\x1b\\[91mbad\\s+\x1b\\[0m", text)
         assert "\x1d" not in text
         page.type("echo Привет-мир\r".encode())
         await page.until(lambda: page.shown.decode().count("Привет-мир") > 1, WAIT)

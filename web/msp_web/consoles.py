@@ -23,7 +23,7 @@ from a2wsgi.wsgi import build_environ
 from flask import Flask
 from sqlalchemy.exc import SQLAlchemyError
 
-from msp import db, log
+from msp import db, log, sentences
 from msp.clock import utc_now
 from msp.errors import MspError
 from msp.flows import console_opening
@@ -67,10 +67,10 @@ class Live:
 
 
 class Socket:
-    """A WebSocket as a Wire."""
+    """A WebSocket as a Wire. `language`: in which its person reads."""
 
-    def __init__(self, receive: Receive, send: Send) -> None:
-        self._receive, self._send = receive, send
+    def __init__(self, receive: Receive, send: Send, language: str) -> None:
+        self._receive, self._send, self.language = receive, send, language
         self.stopping = False  # the server hung up, not the browser
 
     async def send(self, data: bytes) -> None:
@@ -160,9 +160,8 @@ class Consoles:
             subprotocol = "binary" if "binary" in scope.get("subprotocols", ()) else None
             await send({"type": "websocket.accept", "subprotocol": subprotocol})
             claim = json.loads(body)
-            task = asyncio.create_task(
-                self._serve(int(claim["console"]), int(claim["user"]), Socket(receive, send), send)
-            )
+            wire = Socket(receive, send, str(claim["language"]))
+            task = asyncio.create_task(self._serve(int(claim["console"]), int(claim["user"]), wire, send))
             self._serving.add(task)
             task.add_done_callback(self._serving.discard)
             await asyncio.shield(task)  # a server in a hurry ends us; the recording is closed all the same
@@ -208,7 +207,7 @@ class Consoles:
                 self._live.pop(console_id, None)
                 await asyncio.shield(self._finish(console_id, end, recorded))
         try:
-            await wire.say({"ended": end.how, "detail": end.detail})
+            await wire.say({"ended": end.how, "detail": sentences.said(end.detail, wire.language)})
             await send({"type": "websocket.close", "code": ENDED, "reason": end.how})
         except (OSError, RuntimeError):
             pass  # the browser is gone

@@ -193,7 +193,7 @@ class PowerShell:
 
     def _heard(self, out: bytes, err: bytes) -> None:
         """Take output, in the thread of the connection; it waits here while nothing more can be shown."""
-        red = b"\x1b[31m" + _lines(err) + b"\x1b[0m" if err else b""
+        red = b"\x1b[91m" + _lines(err) + b"\x1b[0m" if err else b""
         if shown := self._folder.feed(out) + red:
             waiting: Future[None] = asyncio.run_coroutine_threadsafe(self._out.put(shown), self._loop)
             while True:

@@ -23,7 +23,7 @@ from msp.remote.consoles import recordings, rules
 from msp.remote.consoles.models import ConsoleSession, ConsoleWatcher
 from msp.remote.consoles.tickets import BadTicket
 from msp.settings import Settings
-from msp_web import security, words_of_consoles
+from msp_web import language, security, words_of_consoles
 from msp_web.access import actor, current_actor, requires, scoped, visible
 from msp_web.unit import read_only, unit_of_work
 from msp_web.views.desk import number_of
@@ -187,7 +187,7 @@ def socket(console_id: int) -> ResponseReturnValue:
         return f"{error.what}\n", error.status
     except MspError as error:
         return f"{error.what}\n", error.status
-    return {"console": console_id, "user": actor().user_id}
+    return {"console": console_id, "user": actor().user_id, "language": language.language()}
 
 
 @bp.post("/<int:console_id>/end")
