@@ -25,6 +25,7 @@ from msp.contracts.models import Client, Contract, ContractVersion
 from msp.evidence import Evidence
 from msp.people.models import User
 from msp.remote.consoles.models import ConsoleSession
+from msp.remote.target import Target
 from msp.settings import Settings
 from msp.vault import Vault
 
@@ -127,6 +128,21 @@ def add_terminal(stage: Stage, name: str, *, port: int, user: str, key: str, hos
             port=port, username=user, secret_name=f"{name} key", facts={},
         )  # fmt: skip
         inventory.pin(session, item, host_key, by="test")
+        return item.id
+
+
+def add_windows(stage: Stage, name: str, target: Target) -> int:
+    """Record a Windows host as a target describes it and return its id."""
+    with db.begin() as session:
+        vault, password = Vault.from_file(stage.settings.key_path), target.credential.password
+        assert password is not None
+        vault.put(session, f"{name} password", password.value, by="test", client_id=stage.ids["client_id"])
+        item = inventory.add(
+            session, client_id=stage.ids["client_id"], name=name, kind="server", by="test", transport="winrm",
+            platform="windows", address=target.address, port=target.port, username=target.credential.user,
+            secret_name=f"{name} password", facts=dict(target.facts),
+        )  # fmt: skip
+        inventory.pin(session, item, target.host_keys[0], by="test")
         return item.id
 
 

@@ -13,6 +13,7 @@ import sshd
 import vnc
 from console_stage import ADMIN, PLANTED, TECH, Person, Stage
 from test_web_browser import CHROMIUM, playwright
+from winrm_places import Places
 
 from msp import db
 
@@ -125,6 +126,37 @@ def test_a_terminal_is_driven_ended_and_played_back_from_its_ticket(stage: Stage
         kept = Path(download.value.path()).read_text("utf-8")
         assert kept.startswith('{"version": 2')
         assert PLANTED not in kept
+        assert page.complaints == []
+
+
+def test_powershell_is_driven_by_lines_left_and_played_back(stage: Stage, peers: Places) -> None:
+    db.use(stage.settings.database_url)
+    number = console_stage.add_windows(stage, "win", peers.target(tls=True))
+    with browsing(stage, TECH) as page:
+        page.goto(f"{stage.base}/assets/{number}")
+        page.click("#consoles button")
+        page.wait_for_selector(".console.live")
+        assert "variables are not" in page.inner_text("#console-hint"), "what WinRM cannot do is said"
+        shows(page, "PS />")
+        page.keyboard.type("cd /usr\n")
+        shows(page, "PS /usr>")
+        page.keyboard.type(f"echo sum-$((40+1)); echo {PLANTED}\n")
+        shows(page, "sum-41")
+        page.keyboard.press("ArrowUp")
+        page.keyboard.press("ArrowUp")
+        assert "PS /usr> cd /usr" in shows(page, "PS /usr> cd /usr")
+        page.keyboard.press("Control+c")
+        page.keyboard.type("sleep 60\n")
+        page.keyboard.press("Control+c")
+        shows(page, "sleep 60\n^C\nPS /usr>")
+        page.keyboard.type("exit\n")
+        page.wait_for_selector("[data-over]:not([hidden])")
+        assert page.inner_text("[data-detail]") == "The person left it."
+        page.goto(f"{stage.base}/consoles/{stage.newest().id}")
+        play_to_the_end(page)
+        text = shows(page, "sum-41", "replayView")
+        assert PLANTED not in text
+        assert "***" in text
         assert page.complaints == []
 
 
