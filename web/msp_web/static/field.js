@@ -95,12 +95,13 @@ const mark = (one) => ("seq" in one ? make("span", { className: "mark waiting", 
 async function draw() {
   waiting = await store.all();
   const open = new Set([...document.querySelectorAll("details[open]")].map((one) => one.id));
+  const known = new Set([...document.querySelectorAll("details")].map((one) => one.id));
   const typed = Object.fromEntries([...document.querySelectorAll("main input[id], main textarea[id]")].map((one) => [one.id, one.value]));
   const focused = document.activeElement?.id;
   if (document.querySelector(".pad.drawn")) { drawLine(); return; } // a signature is being drawn: nothing moves
   content.replaceChildren(...(day?.visits ?? []).map(card));
   if (day && !day.visits.length) content.append(make("p", { textContent: day.technician ? words.none : words.nobody }));
-  for (const one of document.querySelectorAll("details")) if (open.has(one.id)) one.open = true;
+  for (const one of document.querySelectorAll("details")) if (known.has(one.id)) one.open = open.has(one.id);
   for (const [id, value] of Object.entries(typed)) {
     const field = document.getElementById(id);
     if (field && field.type !== "file" && field.type !== "checkbox" && !field.value) field.value = value;
@@ -161,11 +162,19 @@ function card(visit) {
     box.append(button(words[step], () => act(visit, step), `btn big${place ? "" : " btn-primary"}`));
   }
   if (state === "done") box.append(make("a", { className: "btn big", href: `/field/${visit.id}/sheet.pdf`, textContent: words.sheet }));
-  box.append(checklist(visit), photos(visit), used(visit), time(visit), leftover(visit), signature(visit));
+  const rest = make("details", { id: `work-${visit.id}`, className: "work", open: visit === current() }, make("summary", { textContent: words.record }));
+  rest.append(...[checklist(visit), photos(visit), used(visit), time(visit), leftover(visit), signature(visit)].filter(Boolean));
+  box.append(rest);
   return box;
 }
 
+// The visit that is next or under way is unfolded; the others show where and when.
+function current() {
+  return day?.visits.find((visit) => stateOf(visit) !== "done") ?? null;
+}
+
 function checklist(visit) {
+  if (!visit.checklist.length) return null;
   const section = make("section", {}, make("h3", { textContent: words.checklist }));
   for (const [number, one] of visit.checklist.entries()) {
     const last = actsOf(visit, "check").filter((each) => each.data.line === number).at(-1);

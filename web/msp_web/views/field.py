@@ -3,9 +3,10 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from babel.dates import format_datetime
 from flask import Blueprint, Response, current_app, jsonify, render_template, request, send_from_directory, url_for
 from flask.typing import ResponseReturnValue
-from flask_babel import gettext
+from flask_babel import get_locale, gettext
 from flask_wtf.csrf import generate_csrf
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -91,13 +92,14 @@ def today() -> Response:
 def told(session: Session, visit: Appointment, order: WorkOrder, client: Client, site: Site | None) -> dict[str, Any]:
     """Return one visit as the phone keeps it."""
     zone = language.zone()
+    begins, ends = visit.starts_at.astimezone(zone), visit.ends_at.astimezone(zone)
     acts = field_work.acts_of(session, visit.id)
     return {
         "id": visit.id,
         "order": order.id,
         "version": visit.version,
         "state": visit.state,
-        "when": f"{visit.starts_at.astimezone(zone):%a %d %b %H:%M}–{visit.ends_at.astimezone(zone):%H:%M}",
+        "when": f"{format_datetime(begins, 'EEE d MMM HH:mm', tzinfo=zone, locale=get_locale())}–{ends:%H:%M}",
         "travel": visit.travel // timedelta(minutes=1),
         "client": client.name,
         "site": site.name if site else "",
@@ -180,6 +182,7 @@ def labels() -> dict[str, str]:
         "technician": gettext("Technician"),
         "arrived": gettext("Arrived"),
         "done": gettext("Done"),
+        "record": gettext("What was done"),
         "checklist": gettext("Checklist"),
         "yes": gettext("done"),
         "no": gettext("not done"),
@@ -202,6 +205,7 @@ def words() -> dict[str, str]:
         "working": gettext("Arrived"),
         "done": gettext("Done"),
         "navigate": gettext("Navigate"),
+        "record": gettext("What was done"),
         "checklist": gettext("Checklist"),
         "run": gettext("Run the playbook"),
         "before": gettext("Photo before"),
