@@ -143,12 +143,12 @@ def field_words(engine: str, name: str) -> tuple[str, str]:
 
 def size(count: int | None) -> str:
     """Return bytes as people say them: 1.4 GB."""
-    value, unit = float(count or 0), ""
-    for unit in (gettext("bytes"), "kB", "MB", "GB", "TB"):
-        if value < 1000 or unit == "TB":
-            break
-        value /= 1000
-    return f"{filters.number(round(value, 1 if value < 100 and value != int(value) else 0))} {unit}"
+    units = (gettext("bytes"), gettext("kB"), gettext("MB"), gettext("GB"), gettext("TB"))
+    value, place = float(count or 0), 0
+    while value >= 1000 and place < len(units) - 1:
+        value, place = value / 1000, place + 1
+    figure = round(value, 1 if value < 100 and value != int(value) else 0)
+    return f"{filters.number(figure)} {units[place]}"
 
 
 def month_of(at: datetime) -> str:
