@@ -98,8 +98,9 @@ class HostRun:
         for planned in reversed(self.course.undoable):
             result = await StepRun(self._around, self, planned).undo()
             if result is not None:
-                said.append(f"{planned.what} undone" if result.ok else f"{planned.what} could not be undone ({result})")
-        return replace(outcome, detail=f"{outcome.detail} {'; '.join(said)}." if said else outcome.detail)
+                what = planned.what
+                said.append(f"{what} undone." if result.ok else f"{what} could not be undone ({result}).")
+        return replace(outcome, detail=" ".join([outcome.detail, *said]))
 
     def tell(
         self, key: Key, name: str, outcome: Outcome, rendered: str, started: datetime, output: Output | None = None

@@ -192,7 +192,7 @@ class StepRun:
         rendered = _shown(act)
         outcome = output.outcome
         if outcome.ok:
-            self._tell("probe", replace(outcome, detail="Needed."), started, rendered=rendered, output=output)
+            self._tell("probe", replace(outcome, detail="It is needed."), started, rendered=rendered, output=output)
             return None
         if outcome.kind == "failed" and outcome.status == 1:
             if self._key("do") in self._around.history.doubts:
