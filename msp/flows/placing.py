@@ -1,6 +1,7 @@
 """A visit put on the board: confirmed with a technician, and its ticket told who comes and when."""
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -62,15 +63,32 @@ def place(
     return visit
 
 
-def book(
-    session: Session, order: WorkOrder, begins: datetime, *, zone: ZoneInfo, by: str, now: datetime, in_time: bool
-) -> Appointment:
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """Windows that can be promised now, best first. `free`: whether the visit still waits for one; `standing`: its
+    appointment, if it has one. `zone`: the wall clock by which windows begin."""
+
+    zone: ZoneInfo
+    free: bool
+    standing: Appointment | None
+    windows: list[windows.Window]
+
+
+def offer(session: Session, order: WorkOrder, now: datetime, *, count: int, in_time: bool) -> Offered:
+    """Return what to offer for a work order. in_time: only windows that keep the due time."""
+    zone, standing = zone_of(session, order), visits.standing(session, order.id)
+    free = order.state in ("proposed", "planned") and (standing is None or standing.state == "proposed")
+    found = windows.offers(session, order, now, zone=zone, count=count, only_in_time=in_time) if free else []
+    return Offered(zone, free, standing, found)
+
+
+def book(session: Session, order: WorkOrder, begins: datetime, *, by: str, now: datetime, in_time: bool) -> Appointment:
     """Confirm the visit in one of the windows that are offered now, and promise that window. Raises Conflict if it is
     no longer free. in_time: only windows that keep the due time."""
-    open_now = windows.offers(session, order, now, zone=zone, count=1000, only_in_time=in_time)
-    chosen = next((one for one in open_now if one.begins == begins), None)
     current = visits.appointment_of(session, order.id)
-    if chosen is None or (current is not None and current.state != "proposed"):
+    open_now = offer(session, order, now, count=1000, in_time=in_time)
+    chosen = next((one for one in open_now.windows if one.begins == begins), None)
+    if chosen is None:
         raise Conflict("That window is no longer free.", advice="Choose one of those that are offered now.")
     return place(
         session,

@@ -84,10 +84,12 @@ def test_the_second_of_two_dispatchers_is_told_who_was_first(browser: Browser, o
 
 def test_a_time_without_an_opening_is_refused_with_what_is_missing(browser: Browser, order_id: int) -> None:
     seen = chosen(browser.get(f"/dispatch/{order_id}").text)
-    answer = browser.send(f"/dispatch/{order_id}/assign", **{**seen, "starts_at": "2031-01-01T03:00"})
+    free_of_shifts = f"{utc_now() + timedelta(days=60):%Y-%m-%d}T03:00"
+    answer = browser.send(f"/dispatch/{order_id}/assign", **{**seen, "starts_at": free_of_shifts})
     assert answer.status_code == 403
     assert "has no opening" in answer.text
-    assert browser.send(f"/dispatch/{order_id}/assign", **{**seen, "starts_at": "soon"}).status_code == 422
+    for unclear in ("soon", "9999-12-31T23:59"):
+        assert browser.send(f"/dispatch/{order_id}/assign", **{**seen, "starts_at": unclear}).status_code == 422
 
 
 def test_a_technician_looks_but_does_not_plan(log_in: LogIn, order_id: int) -> None:

@@ -33,6 +33,7 @@ bp = Blueprint("dispatch", __name__, url_prefix="/dispatch")
 OVER = frozenset({"done", "cancelled"})
 STEP = 300  # seconds
 YEARS = 20  # as far as the board is turned back or on
+FAR = timedelta(days=400)  # from now: nobody plans further
 WINDOW = timedelta(hours=1)  # of arrival, as it is offered to be told to the client
 
 
@@ -145,11 +146,15 @@ def local(at: datetime) -> str:
 
 
 def instant(text: str) -> datetime:
-    """Return the instant that such a field names. Raises Misconfigured."""
+    """Return the instant that a script (with its zone) or a field (in the viewer's) names. Raises Misconfigured."""
     try:
-        return datetime.fromisoformat(text).replace(tzinfo=language.zone()).astimezone(UTC)
-    except ValueError as error:
+        found = datetime.fromisoformat(text)
+        at = (found if found.tzinfo else found.replace(tzinfo=language.zone())).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise Misconfigured("That is no date and time.", advice="Write it as 2026-03-31 14:30.") from error
+    if abs(at - utc_now()) > FAR:
+        raise Misconfigured("That time is too far away.", advice="Choose one within a year.")
+    return at
 
 
 def acted(work_order_id: int, act: Callable[[Session], object], words: str) -> ResponseReturnValue:

@@ -1,6 +1,5 @@
 """Moves on the dispatch board: what a drop would break, the drop, its undo, and the panel that needs no mouse."""
 
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from flask import Blueprint, jsonify, render_template, request, url_for
@@ -19,23 +18,9 @@ from msp_web import language
 from msp_web.access import actor, requires, scoped
 from msp_web.unit import read_only, unit_of_work
 from msp_web.views.desk import number_of
-from msp_web.views.dispatch import current_of, local
+from msp_web.views.dispatch import current_of, instant, local
 
 bp = Blueprint("moves", __name__, url_prefix="/dispatch")
-
-FAR = timedelta(days=400)  # from now: nobody plans further
-
-
-def instant(text: str) -> datetime:
-    """Return the instant that a script (with its zone) or a field (in the viewer's) names. Raises Misconfigured."""
-    try:
-        found = datetime.fromisoformat(text)
-        at = (found if found.tzinfo else found.replace(tzinfo=language.zone())).astimezone(UTC)
-    except (ValueError, OverflowError) as error:
-        raise Misconfigured("That is no date and time.", advice="Write it as 2026-03-31 14:30.") from error
-    if abs(at - utc_now()) > FAR:
-        raise Misconfigured("That time is too far away.", advice="Choose one within a year.")
-    return at
 
 
 def chosen(session: Session, ident: str | None) -> Technician:

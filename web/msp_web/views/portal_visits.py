@@ -1,17 +1,16 @@
 """A client's person chooses when we come: only windows that keep what the contract promises."""
 
-from flask import Blueprint, flash, redirect, render_template, request, url_for
+from flask import Blueprint, flash, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext
 
 from msp.clock import utc_now
-from msp.dispatch import visits, windows
 from msp.dispatch.models import WorkOrder
-from msp.errors import Conflict, Misconfigured, MspError, Refused
+from msp.errors import MspError
 from msp.flows import placing
 from msp_web.access import actor, portal, scoped
-from msp_web.unit import read_only, unit_of_work
-from msp_web.views.slots import beginning
+from msp_web.unit import read_only
+from msp_web.views.slots import booked
 
 bp = Blueprint("portal_visits", __name__, url_prefix="/portal/visits")
 
@@ -28,15 +27,12 @@ def offered(work_order_id: int) -> str:
 def page(work_order_id: int, error: MspError | None = None) -> str:
     with read_only() as session:
         order = scoped(session, WorkOrder, work_order_id)
-        zone, free = placing.zone_of(session, order), order.state in ("proposed", "planned")
-        found = windows.offers(session, order, utc_now(), zone=zone, count=OFFERED, only_in_time=True) if free else []
+        offered = placing.offer(session, order, utc_now(), count=OFFERED, in_time=True)
         return render_template(
             "portal/book.html",
             order=order,
-            offers=sorted(found, key=lambda one: one.begins),
-            free=free,
-            current=visits.standing(session, order.id),
-            zone=zone,
+            offered=offered,
+            windows=sorted(offered.windows, key=lambda one: one.begins),
             error=error,
         )
 
@@ -45,13 +41,7 @@ def page(work_order_id: int, error: MspError | None = None) -> str:
 @portal("portal.open_ticket")
 def take(work_order_id: int) -> ResponseReturnValue:
     """Confirm the visit in the window chosen; whoever was later is offered what is still free."""
-    try:
-        with unit_of_work() as session:
-            order = scoped(session, WorkOrder, work_order_id)
-            begins = beginning(request.form.get("begins", ""))
-            zone, by = placing.zone_of(session, order), f"portal:{actor().name}"
-            placing.book(session, order, begins, zone=zone, by=by, now=utc_now(), in_time=True)
-    except (Misconfigured, Conflict, Refused) as error:
+    if error := booked(work_order_id, by=f"portal:{actor().name}", in_time=True):
         return page(work_order_id, error), error.status
     flash(gettext("It is arranged: we come in this window."), "success")
     return redirect(url_for("portal.visits"), code=303)

@@ -8,13 +8,11 @@ from flask_babel import gettext
 
 from msp.clock import utc_now
 from msp.contracts.models import Client
-from msp.dispatch import windows
 from msp.dispatch.models import WorkOrder
 from msp.errors import Conflict, Misconfigured, MspError, Refused
 from msp.flows import placing
 from msp_web.access import actor, requires, scoped
 from msp_web.unit import read_only, unit_of_work
-from msp_web.views.dispatch import current_of
 
 bp = Blueprint("slots", __name__, url_prefix="/dispatch")
 
@@ -41,34 +39,33 @@ def page(work_order_id: int, error: MspError | None = None) -> str:
     count = int(asked) if asked.isdecimal() and int(asked[:4]) in COUNTS else COUNTS[0]
     with read_only() as session:
         order = scoped(session, WorkOrder, work_order_id)
-        current = current_of(session, order)
-        taken = current if current is not None and current.state not in ("proposed", "cancelled", "done") else None
-        zone = placing.zone_of(session, order)
-        free = taken is None and order.state not in ("done", "cancelled")
         return render_template(
             "dispatch/slots.html",
             order=order,
             client=scoped(session, Client, order.client_id),
-            taken=taken,
-            offers=windows.offers(session, order, utc_now(), zone=zone, count=count) if free else [],
-            free=free,
-            zone=zone,
+            offered=placing.offer(session, order, utc_now(), count=count, in_time=False),
             more=next((one for one in COUNTS if one > count), None),
             error=error,
         )
+
+
+def booked(work_order_id: int, *, by: str, in_time: bool) -> MspError | None:
+    """Confirm the visit in the window that the form names, and promise it; return why that cannot be."""
+    try:
+        with unit_of_work() as session:
+            order = scoped(session, WorkOrder, work_order_id)
+            begins = beginning(request.form.get("begins", ""))
+            placing.book(session, order, begins, by=by, now=utc_now(), in_time=in_time)
+    except (Misconfigured, Conflict, Refused) as error:
+        return error
+    return None
 
 
 @bp.post("/<int:work_order_id>/slots")
 @requires("dispatch.plan")
 def promise(work_order_id: int) -> ResponseReturnValue:
     """Confirm the visit in the window the client chose, and promise that window."""
-    try:
-        with unit_of_work() as session:
-            order = scoped(session, WorkOrder, work_order_id)
-            begins = beginning(request.form.get("begins", ""))
-            zone = placing.zone_of(session, order)
-            placing.book(session, order, begins, zone=zone, by=actor().name, now=utc_now(), in_time=False)
-    except (Misconfigured, Conflict, Refused) as error:
+    if error := booked(work_order_id, by=actor().name, in_time=False):
         return page(work_order_id, error), error.status
     flash(gettext("The visit is confirmed and its window is promised; the ticket tells the client."), "success")
     return redirect(url_for("dispatch.show", work_order_id=work_order_id), code=303)
