@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -159,6 +159,9 @@ def _read(document: Any) -> tuple[Terms | None, list[str]]:
                 freeze = parse_freeze(item)
                 unique([*freezes, freeze.name], "The freeze")
                 freezes[freeze.name] = freeze
+            named = item.value.get("name")
+            if isinstance(named, str) and named not in freezes:  # told above; the clauses that name it are not wrong
+                freezes[named] = Freeze(named, date.min, date.min)
         lines: list[Line] = []
         for item in top.objects("lines", default=REQUIRED):
             with _noting(found):

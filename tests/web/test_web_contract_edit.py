@@ -18,7 +18,7 @@ from msp.contracts import terms
 from msp.contracts.models import ContractVersion
 from msp.desk.models import Ticket
 from msp.evidence import Evidence
-from msp_web import terms_form
+from msp_web import terms_draft, terms_form
 
 Ids = dict[str, dict[str, int]]
 LogIn = Callable[[str], Browser]
@@ -74,7 +74,7 @@ def test_a_page_that_is_sent_back_unchanged_changes_nothing() -> None:
     ],
 )
 def test_hours_are_read_as_people_write_them(typed: str, read: Any) -> None:
-    assert terms_form.hours_of(typed) == read
+    assert terms_draft.hours_of(typed) == read
 
 
 def test_unchanged_page_shows_no_difference_and_offers_no_signing(editing: tuple[Browser, str, dict[str, Any]]) -> None:

@@ -8,7 +8,6 @@ import copy
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from flask_babel import gettext
@@ -18,44 +17,20 @@ from msp.contracts.clauses import ACTION_CLASSES
 from msp.contracts.fields import DAYS
 from msp.contracts.lines import MONEY
 from msp.contracts.policy import MILESTONES
+from msp_web import terms_rows
+from msp_web.terms_draft import Draft, Values, given, hours_of, hours_text, minutes_of, put
 
-_SPAN = re.compile(r"(\d{1,2}):?(\d{2})?\s*[-–—]\s*(\d{1,2}):?(\d{2})?")
-_NUMBER = re.compile(r"\d{1,6}")
-_CLOCK = re.compile(r"(\d{1,4}):([0-5]\d)")
-
-Values = dict[str, list[str]]
-
-
-@dataclass
-class Draft:
-    """A document in the making. `values`: what stands in each field; `problems`: what is wrong, by field ("": none).
-
-    shown: the document whose places the fields name: the one before, as long as something is wrong with the new one.
-    """
-
-    document: dict[str, Any]
-    shown: Mapping[str, Any]
-    values: Values
-    problems: dict[str, list[str]] = field(default_factory=dict)
-
-    def value(self, name: str) -> str:
-        return (self.values.get(name) or [""])[0]
-
-    def has(self, name: str, value: str) -> bool:
-        return value in self.values.get(name, ())
-
-    def tell(self, name: str, sentence: str) -> None:
-        self.problems.setdefault(name, []).append(sentence)
-
-    @property
-    def kept(self) -> str:
-        """The document shown, as the page carries it to its next answer."""
-        return json.dumps(self.shown, ensure_ascii=False)
-
-    @property
-    def text(self) -> str:
-        """The document as people edit it who know JSON."""
-        return json.dumps(self.document, ensure_ascii=False, indent=2)
+#: Whole numbers of a line: how its time is rounded, included and carried over, and how soon somebody is on site.
+WHOLE = (
+    "increment",
+    "minimum",
+    "included_minutes",
+    "rollover_cap_minutes",
+    "rollover_months",
+    "onsite_minutes",
+)
+CLAUSE_TEXTS = ("id", "text", "text_ru", "effect", "outside", "approver", "price")
+CLAUSE_LISTS = ("asset_classes", "assets", "sites")
 
 
 def empty(currency: str, zone: str) -> dict[str, Any]:
@@ -110,7 +85,7 @@ def has_places(document: Any) -> bool:
         return False
     try:
         values_of(document)
-    except (TypeError, ValueError):  # lists of other things than texts
+    except (AttributeError, TypeError, ValueError):  # lists of other things than texts or objects
         return False
     return True
 
@@ -119,7 +94,7 @@ def of_fields(values: Mapping[str, Sequence[str]], before: Mapping[str, Any]) ->
     """Return the draft that the fields of a page make of `before`, with every problem beside its field."""
     typed = {name: list(found) for name, found in values.items()}
     draft = Draft(copy.deepcopy(dict(before)), before, typed)
-    places = dict([*_calendars(draft), *_lines(draft), *_clauses(draft)])
+    places = dict([*_calendars(draft), *terms_rows.freezes(draft), *_lines(draft), *_clauses(draft)])
     for sentence in terms.problems(draft.document):
         known = [place for place in places if sentence.startswith(place)]
         name = places[max(known, key=len)] if known else ""
@@ -130,9 +105,20 @@ def of_fields(values: Mapping[str, Sequence[str]], before: Mapping[str, Any]) ->
     return draft
 
 
+def clause_of(values: Mapping[str, Sequence[str]], before: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """Return the clause that the fields of one place make; {} for a place that the page does not have."""
+    stored = before.get("clauses", [])
+    if not 0 <= number <= len(stored):
+        return {}
+    clause = copy.deepcopy(dict([*stored, {}][number]))
+    draft = Draft({}, before, {name: list(found) for name, found in values.items()})
+    _clause(draft, clause, f"clause-{number}")
+    return clause
+
+
 def values_of(document: Mapping[str, Any]) -> Values:
     """Return what stands in each field for a document."""
-    found: Values = {}
+    found = terms_rows.values_of(document)
     for number, calendar in enumerate(document.get("calendars", {}).values()):
         found[f"cal-{number}-tz"] = [calendar.get("tz", "")]
         for day in DAYS:
@@ -140,116 +126,107 @@ def values_of(document: Mapping[str, Any]) -> Values:
         for key in ("holidays", "holidays_yearly"):
             found[f"cal-{number}-{key}"] = [" ".join(calendar.get(key, []))]
     for number, line in enumerate(document.get("lines", [])):
-        found[f"line-{number}-name"] = [line.get("name", "")]
-        found[f"line-{number}-calendar"] = [line.get("calendar") or ""]
-        for key in MONEY:
+        for key in ("id", "kind", "name", "calendar", *MONEY):
             found[f"line-{number}-{key}"] = [str(line.get(key) or "")]
+        for key in WHOLE:
+            found[f"line-{number}-{key}"] = [str(line.get(key, ""))]
         for priority, row in line.get("targets", {}).items():
             for milestone in MILESTONES:
                 found[f"line-{number}-{priority}-{milestone}"] = [str(row.get(milestone) or "")]
     for number, clause in enumerate(document.get("clauses", [])):
-        for key in ("id", "text", "text_ru", "effect", "outside", "approver", "price"):
+        for key in CLAUSE_TEXTS:
             found[f"clause-{number}-{key}"] = [str(clause.get(key) or "")]
         found[f"clause-{number}-actions"] = list(clause.get("action_classes", []))
-        for key in ("asset_classes", "assets", "sites"):
+        for key in CLAUSE_LISTS:
             found[f"clause-{number}-{key}"] = [", ".join(clause.get(key, []))]
-        for place, window in enumerate(clause.get("windows", [])):
-            found[f"clause-{number}-w{place}-days"] = list(window.get("days") or DAYS)
-            found[f"clause-{number}-w{place}-from"] = [window.get("from", "")]
-            found[f"clause-{number}-w{place}-to"] = [window.get("to", "")]
     return found
-
-
-def hours_text(hours: Sequence[Sequence[str]]) -> str:
-    """Return hours as they are typed: `08:00-12:00, 12:30-17:30`."""
-    return ", ".join(f"{begin}-{end}" for begin, end in hours)
-
-
-def hours_of(text: str) -> list[list[str]] | None:
-    """Return the hours that were typed, also as `8-12, 12:30-17:30`; None if they are none."""
-    found = []
-    for part in re.split(r"[,;]", text):
-        if not part.strip():
-            continue
-        match = _SPAN.fullmatch(part.strip())
-        if match is None:
-            return None
-        found.append([f"{int(match[at]):02}:{match[at + 1] or '00'}" for at in (1, 3)])
-    return found
-
-
-def minutes_of(text: str) -> int | None:
-    """Return minutes from `90` or `1:30`; None if it is neither."""
-    text = text.strip()
-    if _NUMBER.fullmatch(text):
-        return int(text)
-    match = _CLOCK.fullmatch(text)
-    return int(match[1]) * 60 + int(match[2]) if match else None
-
-
-def _given(draft: Draft, name: str) -> str | None:
-    """Return what was typed, None where the page had no such field."""
-    return draft.value(name).strip() if name in draft.values else None
-
-
-def _put(target: dict[str, Any], key: str, value: Any) -> None:
-    """Store a value; an empty one takes the key away, so that a document says only what was agreed."""
-    if value in ("", [], None):
-        target.pop(key, None)
-    else:
-        target[key] = value
 
 
 def _calendars(draft: Draft) -> Iterator[tuple[str, str]]:
     """Read the hours; yield (beginning of an error, field)."""
-    for number, (name, calendar) in enumerate(draft.document.get("calendars", {}).items()):
+    calendars = draft.document.get("calendars", {})
+    for number, (name, calendar) in enumerate(list(calendars.items())):
         where, own = f"calendars: {name}", f"cal-{number}"
-        if (zone := _given(draft, f"{own}-tz")) is not None:
+        if draft.has(f"{own}-drop", "1"):
+            del calendars[name]
+            continue
+        if (zone := given(draft, f"{own}-tz")) is not None:
             calendar["tz"] = zone
         week = calendar.setdefault("week", {})
         for day in DAYS:
-            if (text := _given(draft, f"{own}-{day}")) is None:
+            if (text := given(draft, f"{own}-{day}")) is None:
                 continue
             hours = hours_of(text)
             if hours is None:
                 draft.tell(f"{own}-{day}", gettext("Write hours like 08:00-12:00, 12:30-17:30."))
             else:
-                _put(week, day, hours)
+                put(week, day, hours)
             yield f"{where}: week {day}", f"{own}-{day}"
         for key in ("holidays_yearly", "holidays"):
-            if (text := _given(draft, f"{own}-{key}")) is not None:
-                _put(calendar, key, re.split(r"[\s,;]+", text) if text else [])
+            if (text := given(draft, f"{own}-{key}")) is not None:
+                put(calendar, key, re.split(r"[\s,;]+", text) if text else [])
             yield f"{where}: {key}", f"{own}-{key}"
+        yield from terms_rows.dated(draft, calendar, where, own)
         yield f"{where}: tz", f"{own}-tz"
         yield where, f"{own}-tz"
+    if added := given(draft, "cal-new-name"):
+        if added in calendars:
+            draft.tell("cal-new-name", gettext("There are hours of this name already."))
+        else:
+            like = calendars.get(draft.value("cal-new-like")) or next(iter(calendars.values()), None)
+            fresh = empty("", draft.document.get("zone") or "UTC")["calendars"]["office"]
+            draft.document.setdefault("calendars", {})[added] = copy.deepcopy(like or fresh)
 
 
 def _lines(draft: Draft) -> Iterator[tuple[str, str]]:
-    for number, line in enumerate(draft.document.get("lines", [])):
-        where, own = f"lines {number + 1}", f"line-{number}"
-        for key in ("name", "calendar", *MONEY):
-            if (text := _given(draft, f"{own}-{key}")) is not None:
-                _put(line, key, text)
+    kept: list[dict[str, Any]] = []
+    stored = draft.document.get("lines", [])
+    for number, line in enumerate([*stored, {}]):  # the last one of the page is for a new line
+        own = f"line-{number}"
+        if draft.has(f"{own}-drop", "1"):
+            continue
+        if number == len(stored) and not given(draft, f"{own}-id") and not given(draft, f"{own}-name"):
+            continue
+        kept.append(line)
+        where = f"lines {len(kept)}"
+        for key in ("id", "kind") if number == len(stored) else ():
+            put(line, key, given(draft, f"{own}-{key}"))
             yield f"{where}: {key}", f"{own}-{key}"
-        added = _given(draft, f"{own}-new")
-        if added and added not in line.get("targets", {}):
-            line.setdefault("targets", {})[added] = {}
-        for priority, row in list(line.get("targets", {}).items()):
-            for milestone in MILESTONES:
-                name = f"{own}-{'new' if priority == added else priority}-{milestone}"
-                if (text := _given(draft, name)) is None:
-                    continue
-                minutes = minutes_of(text) if text else None
-                if text and minutes is None:
-                    draft.tell(name, gettext("Write minutes like 240, or hours and minutes like 4:00."))
-                else:
-                    _put(row, milestone, minutes)
-                yield f"{where}: targets {priority}: {milestone}", name
-            if draft.has(f"{own}-{priority}-drop", "1"):
-                del line["targets"][priority]
-        if line.get("targets") == {}:
-            del line["targets"]
+        for key in ("name", "calendar", *MONEY):
+            if (text := given(draft, f"{own}-{key}")) is not None:
+                put(line, key, text)
+            yield f"{where}: {key}", f"{own}-{key}"
+        for key in WHOLE:
+            if (text := given(draft, f"{own}-{key}")) is not None:
+                put(line, key, int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else text)
+            yield f"{where}: {key}", f"{own}-{key}"
+        yield from _targets(draft, line, where, own)
+        yield from terms_rows.tariffs(draft, line, where, own)
         yield where, f"{own}-name"
+        yield f"The line '{line.get('id')}'", f"{own}-id"
+    if kept or stored:
+        draft.document["lines"] = kept
+
+
+def _targets(draft: Draft, line: dict[str, Any], where: str, own: str) -> Iterator[tuple[str, str]]:
+    added = given(draft, f"{own}-new")
+    if added and added not in line.get("targets", {}):
+        line.setdefault("targets", {})[added] = {}
+    for priority, row in list(line.get("targets", {}).items()):
+        for milestone in MILESTONES:
+            name = f"{own}-{'new' if priority == added else priority}-{milestone}"
+            if (text := given(draft, name)) is None:
+                continue
+            minutes = minutes_of(text) if text else None
+            if text and minutes is None:
+                draft.tell(name, gettext("Write minutes like 240, or hours and minutes like 4:00."))
+            else:
+                put(row, milestone, minutes)
+            yield f"{where}: targets {priority}: {milestone}", name
+        if draft.has(f"{own}-{priority}-drop", "1"):
+            del line["targets"][priority]
+    if line.get("targets") == {}:
+        del line["targets"]
 
 
 def _clauses(draft: Draft) -> Iterator[tuple[str, str]]:
@@ -259,30 +236,28 @@ def _clauses(draft: Draft) -> Iterator[tuple[str, str]]:
         own = f"clause-{number}"
         if draft.has(f"{own}-drop", "1"):
             continue
-        for key in ("id", "text", "text_ru", "effect", "outside", "approver", "price"):
-            if (text := _given(draft, f"{own}-{key}")) is not None:
-                _put(clause, key, text)
-        for key in ("asset_classes", "assets", "sites"):
-            if (text := _given(draft, f"{own}-{key}")) is not None:
-                _put(clause, key, [part.strip() for part in text.split(",") if part.strip()])
-        if f"{own}-effect" in draft.values:  # boxes that are not ticked are not sent
-            _put(clause, "action_classes", [one for one in ACTION_CLASSES if draft.has(f"{own}-actions", one)])
-            _put(clause, "windows", list(_windows(draft, own)))
+        _clause(draft, clause, own)
         if number == len(stored) and not clause.get("id") and not clause.get("text"):
             continue
         kept.append(clause)
         where = f"clauses {len(kept)}"
-        for key in ("id", "text", "effect", "outside", "approver", "price", "asset_classes", "assets", "sites"):
+        for key in ("id", "text", "effect", "outside", "approver", "price", *CLAUSE_LISTS):
             yield f"{where}: {key}", f"{own}-{key}"
         yield f"{where}: windows", f"{own}-windows"
         yield where, f"{own}-id"
-    _put(draft.document, "clauses", kept)
+    put(draft.document, "clauses", kept)
 
 
-def _windows(draft: Draft, own: str) -> Iterator[dict[str, Any]]:
-    for name in sorted(name for name in draft.values if re.fullmatch(rf"{own}-w\d+-from", name)):
-        row = name.removesuffix("-from")
-        begins, ends = draft.value(name).strip(), draft.value(f"{row}-to").strip()
-        if begins or ends:
-            days = [day for day in DAYS if draft.has(f"{row}-days", day)]
-            yield {"days": days or list(DAYS), "from": begins, "to": "24:00" if ends == "00:00" else ends}
+def _clause(draft: Draft, clause: dict[str, Any], own: str) -> None:
+    """Put the fields of one clause into it."""
+    for key in CLAUSE_TEXTS:
+        if (text := given(draft, f"{own}-{key}")) is not None:
+            put(clause, key, text)
+    for key in CLAUSE_LISTS:
+        if (text := given(draft, f"{own}-{key}")) is not None:
+            put(clause, key, [part.strip() for part in text.split(",") if part.strip()])
+    if f"{own}-effect" in draft.values:  # boxes that are not ticked are not sent
+        put(clause, "action_classes", [one for one in ACTION_CLASSES if draft.has(f"{own}-actions", one)])
+        put(clause, "windows", list(terms_rows.windows(draft, own)))
+        own_spans = [one for one in clause.get("freezes", []) if not isinstance(one, str)]
+        put(clause, "freezes", [*draft.values.get(f"{own}-freezes", ()), *own_spans])

@@ -211,6 +211,15 @@ WORDS: dict[str, dict[str, Any]] = {
         "price_per_user": _("per user"),
         "price_per_ticket": _("per ticket"),
     },
+    "line_number": {
+        "increment": _("billed in steps of, minutes"),
+        "minimum": _("at least, minutes an entry"),
+        "included_minutes": _("included each month, minutes"),
+        "rollover_cap_minutes": _("carried over at most, minutes"),
+        "rollover_months": _("carried over for, months"),
+        "onsite_minutes": _("on site within, minutes"),
+    },
+    "dated": {"overrides": _("Days with other hours"), "breaks": _("Closed for a while")},
     "transport": {"ssh": "SSH", "winrm": "WinRM", "vnc": "VNC", "network": "CLI", "local": _("local")},
 }
 

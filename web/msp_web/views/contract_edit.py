@@ -15,16 +15,18 @@ from msp.contracts import terms
 from msp.contracts.change import local_day
 from msp.contracts.clauses import ACTION_CLASSES
 from msp.contracts.fields import DAYS
-from msp.contracts.lines import MONEY
+from msp.contracts.lines import MONEY, PRICES
 from msp.contracts.models import Client, Contract, ContractVersion
 from msp.contracts.policy import MILESTONES
 from msp.desk import rebase
 from msp.desk.models import Ticket
 from msp.errors import Misconfigured, MspError, NotFound
 from msp.flows import amending
-from msp_web import language, terms_form
+from msp_web import clause_words, language, terms_form
 from msp_web.access import actor, can, requires, scoped
-from msp_web.terms_form import Draft
+from msp_web.terms_draft import Draft
+from msp_web.terms_form import WHOLE
+from msp_web.terms_rows import DATED
 from msp_web.unit import read_only, unit_of_work
 from msp_web.views.contracts import Week, versions_of, week_of
 
@@ -85,8 +87,32 @@ def require_edit(contract: Contract) -> None:
         raise NotFound("There is no such contract.", advice="Go back to the list.")
 
 
-def drafted(form: Any) -> Draft:
-    """Return the draft that a form makes of the one it was shown."""
+@bp.post("/<int:contract_id>/edit/reads")
+@requires("contract.edit")
+def reads(contract_id: int) -> str:
+    """Say what one clause would say as it stands in its fields; nothing is kept."""
+    with read_only() as session:
+        contract = scoped(session, Contract, contract_id)
+        require_edit(contract)
+        before, typed = shown_before(request.form), {name: request.form.getlist(name) for name in request.form}
+        number = request.args.get("clause", "")
+        clause = terms_form.clause_of(typed, before, int(number) if number.isdecimal() and len(number) < 6 else -1)
+        freezes = terms_form.of_fields(typed, before).document.get("freezes", [])
+        return render_template("contracts/reads.html", sentence=reading(clause, contract.currency, freezes))
+
+
+def reading(clause: Any, currency: str, freezes: list[Any]) -> str:
+    return clause_words.sentence(clause, currency, freezes) if clause.get("id") or clause.get("text") else ""
+
+
+def readings_of(document: Any, currency: str) -> list[str]:
+    """Return what each clause says, in order."""
+    freezes = document.get("freezes", [])
+    return [reading(clause, currency, freezes) for clause in document.get("clauses", [])]
+
+
+def shown_before(form: Any) -> Any:
+    """Return the terms whose places the fields of a form name."""
     text = form.get("draft", "")
     try:
         before = json.loads(text) if len(text) < MOST else None
@@ -94,6 +120,12 @@ def drafted(form: Any) -> Draft:
         before = None
     if before is None or not terms_form.has_places(before):
         raise Misconfigured("The page was sent without its terms.", advice="Load it again.")
+    return before
+
+
+def drafted(form: Any) -> Draft:
+    """Return the draft that a form makes of the one it was shown."""
+    before = shown_before(form)
     if "raw" in form:
         return terms_form.of_json(form["raw"][:MOST], before)
     return terms_form.of_fields({name: form.getlist(name) for name in form}, before)
@@ -129,6 +161,13 @@ def page(session: Session, contract: Contract, draft: Draft, *, seen: str | None
         days=DAYS,
         money_keys=MONEY,
         milestones=MILESTONES,
+        prices=PRICES,
+        whole=WHOLE,
+        dated=DATED,
+        readings=[
+            reading(clause, contract.currency, draft.shown.get("freezes", []))
+            for clause in draft.shown.get("clauses", [])
+        ],
     )
 
 

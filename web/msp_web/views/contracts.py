@@ -6,7 +6,6 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from flask import Blueprint, render_template, request
-from flask_babel import gettext
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -14,16 +13,14 @@ from msp.assets.models import ConfigurationItem
 from msp.clock import utc_now
 from msp.contracts import calendar as calendars
 from msp.contracts import terms as agreed
-from msp.contracts.clauses import ACTION_CLASSES, Clause, Decision
+from msp.contracts.clauses import ACTION_CLASSES, Decision
 from msp.contracts.covers import Asset
 from msp.contracts.models import Client, Contract, ContractVersion, HourBlock, Site
 from msp.errors import Misconfigured, NotFound
 from msp.flows import renewals
-from msp_web import language
+from msp_web import clause_words, language
 from msp_web.access import actor, requires, scoped, visible
-from msp_web.filters import money
 from msp_web.unit import read_only
-from msp_web.words import word
 
 bp = Blueprint("contracts", __name__, url_prefix="/contracts")
 
@@ -47,17 +44,12 @@ def week_of(name: str, document: Any) -> Week:
     days = [[0] * 24 for _ in range(7)]
     words: list[tuple[str, ...]] = []
     for weekday, spans in enumerate(read.week):
-        words.append(tuple(f"{clock_time(begin)}–{clock_time(end)}" for begin, end in spans))
+        words.append(tuple(f"{clause_words.clock_time(begin)}–{clause_words.clock_time(end)}" for begin, end in spans))
         for begin, end in spans:
             for minute in range(begin, end):
                 days[(weekday + minute // DAY) % 7][minute % DAY // 60] += 1
     grid = tuple(tuple(min(60, share) for share in day) for day in days)
     return Week(name, str(read.zone), grid, tuple(words), len(read.holidays) + len(read.holidays_yearly))
-
-
-def clock_time(minute: int) -> str:
-    """Return minutes after midnight as a clock shows them; 24:00 is the end of the day."""
-    return f"{minute // 60 if minute <= DAY else minute // 60 % 24:02d}:{minute % 60:02d}"
 
 
 @bp.get("/")
@@ -128,30 +120,9 @@ def show(contract_id: int) -> str:
             assets=assets,
             actions=ACTION_CLASSES,
             answer=answer,
-            said=said,
+            parts_of=clause_words.parts,
             blocks=list(session.scalars(visible(blocks_of(contract), HourBlock))),
         )
-
-
-def said(clause: Clause, currency: str) -> list[str]:
-    """Return when and under what a clause holds, in short parts."""
-    parts = []
-    if clause.action_classes:
-        actions = ", ".join(word("action_class", one) for one in sorted(clause.action_classes))
-        parts.append(gettext("actions: %(actions)s", actions=actions))
-    things = sorted(clause.assets) or [word("asset_kind", kind) for kind in sorted(clause.asset_classes)]
-    if things:
-        parts.append(gettext("on: %(things)s", things=", ".join(things)))
-    for window in clause.windows:
-        days = " ".join(word("weekday_short", one) for one in sorted(window.weekdays))
-        parts.append(f"{days} {clock_time(window.begins)}–{clock_time(window.ends)}")
-    if clause.outside:
-        parts.append(gettext("outside: %(effect)s", effect=word("effect", clause.outside)))
-    if "ask" in (clause.effect, clause.outside):
-        parts.append(gettext("asked: %(who)s", who=word("approver", clause.approver)))
-    if clause.price is not None:
-        parts.append(money(clause.price, currency))
-    return parts
 
 
 def blocks_of(contract: Contract) -> Any:

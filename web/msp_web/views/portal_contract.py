@@ -18,10 +18,10 @@ from msp.contracts.models import Act, BillingEntry, Client, Contract, ContractVe
 from msp.errors import Misconfigured
 from msp.evidence import Evidence
 from msp.flows.deciding import decide
-from msp_web import language, portal_words
+from msp_web import clause_words, language, portal_words
 from msp_web.access import actor, portal, scoped, visible
 from msp_web.unit import read_only
-from msp_web.views.contracts import Week, said, week_of
+from msp_web.views.contracts import Week, week_of
 from msp_web.views.evidence import as_file, whole_number
 from msp_web.views.portal import own_client
 
@@ -79,7 +79,7 @@ def page(session: Session, contract: Contract | None) -> str:
         version=version,
         terms=terms,
         weeks=weeks,
-        said=said,
+        parts_of=clause_words.parts,
         items=items,
         actions=ACTION_CLASSES,
         question=asked(session, items),

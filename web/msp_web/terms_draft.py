@@ -1,0 +1,85 @@
+"""What is being made of a terms document on a page, and how single fields are read. Pure."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+_SPAN = re.compile(r"(\d{1,2}):?(\d{2})?\s*[-–—]\s*(\d{1,2}):?(\d{2})?")
+_NUMBER = re.compile(r"\d{1,6}")
+_CLOCK = re.compile(r"(\d{1,4}):([0-5]\d)")
+
+Values = dict[str, list[str]]
+
+
+@dataclass
+class Draft:
+    """A document in the making. `values`: what stands in each field; `problems`: what is wrong, by field ("": none).
+
+    shown: the document whose places the fields name: the one before, as long as something is wrong with the new one.
+    """
+
+    document: dict[str, Any]
+    shown: Mapping[str, Any]
+    values: Values
+    problems: dict[str, list[str]] = field(default_factory=dict)
+
+    def value(self, name: str) -> str:
+        return (self.values.get(name) or [""])[0]
+
+    def has(self, name: str, value: str) -> bool:
+        return value in self.values.get(name, ())
+
+    def tell(self, name: str, sentence: str) -> None:
+        self.problems.setdefault(name, []).append(sentence)
+
+    @property
+    def kept(self) -> str:
+        """The document shown, as the page carries it to its next answer."""
+        return json.dumps(self.shown, ensure_ascii=False)
+
+    @property
+    def text(self) -> str:
+        """The document as people edit it who know JSON."""
+        return json.dumps(self.document, ensure_ascii=False, indent=2)
+
+
+def hours_text(hours: Sequence[Sequence[str]]) -> str:
+    """Return hours as they are typed: `08:00-12:00, 12:30-17:30`."""
+    return ", ".join(f"{begin}-{end}" for begin, end in hours)
+
+
+def hours_of(text: str) -> list[list[str]] | None:
+    """Return the hours that were typed, also as `8-12, 12:30-17:30`; None if they are none."""
+    found = []
+    for part in re.split(r"[,;]", text):
+        if not part.strip():
+            continue
+        match = _SPAN.fullmatch(part.strip())
+        if match is None:
+            return None
+        found.append([f"{int(match[at]):02}:{match[at + 1] or '00'}" for at in (1, 3)])
+    return found
+
+
+def minutes_of(text: str) -> int | None:
+    """Return minutes from `90` or `1:30`; None if it is neither."""
+    text = text.strip()
+    if _NUMBER.fullmatch(text):
+        return int(text)
+    match = _CLOCK.fullmatch(text)
+    return int(match[1]) * 60 + int(match[2]) if match else None
+
+
+def given(draft: Draft, name: str) -> str | None:
+    """Return what was typed, None where the page had no such field."""
+    return draft.value(name).strip() if name in draft.values else None
+
+
+def put(target: dict[str, Any], key: str, value: Any) -> None:
+    """Store a value; an empty one takes the key away, so that a document says only what was agreed."""
+    if value in ("", [], {}, None):
+        target.pop(key, None)
+    else:
+        target[key] = value
