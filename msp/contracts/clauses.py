@@ -224,6 +224,9 @@ def parse_clause(fields: Fields, freezes: Mapping[str, Freeze]) -> Clause:
     return clause
 
 
+_WHO_RU = {"client_approver": "согласующий клиента", "account_manager": "менеджер клиента"}
+
+
 def _by_clause(clause: Clause, effect: str, ends_at: datetime | None) -> Decision:
     decision = Decision(
         effect,
@@ -238,12 +241,13 @@ def _by_clause(clause: Clause, effect: str, ends_at: datetime | None) -> Decisio
     )
     if effect == ASK:
         hours = f"{clause.expires_s / 3600:g}"
+        who_ru = _WHO_RU.get(clause.approver, clause.approver)
         return replace(
             decision,
             approver=clause.approver,
             expires_s=clause.expires_s,
             way_out=f"Ask {clause.approver}; a yes is good for {hours} h.",
-            way_out_ru=f"Запросите согласование: {clause.approver}; оно действует {hours} ч.",
+            way_out_ru=f"Запросите согласование: {who_ru}; оно действует {hours} ч.",
         )
     if effect == REFUSE:
         return replace(decision, price=None, way_out=_AMENDMENT, way_out_ru=_AMENDMENT_RU)
