@@ -78,10 +78,10 @@ WORDS["fault"] = {
 }
 WORDS["target_os"] = {"windows": "Windows", "linux": "Linux", "macos": "macOS"}
 WORDS["dump_format"] = {
-    "custom": _("custom (-Fc)"),
+    "custom": "custom (-Fc)",
     "plain": _("plain SQL"),
     "directory": _("directory (-Fd)"),
-    "tar": _("tar (-Ft)"),
+    "tar": "tar (-Ft)",
 }
 
 #: field, or engine:field -> (label, what to write there)

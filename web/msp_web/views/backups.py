@@ -221,10 +221,16 @@ def show(plan_id: int) -> str:
             trends=[(one, trend_chart.draw(one, zone, now)) for one in backup_trends.of_plan(session, plan, now)],
             next_at=schedules_of(session, plan),
             token=backup_plans.shown_once(plan.id),
-            address=f"{calendars.base()}{url_for('api.backup_written', plan_id=plan.id)}",
+            command=trigger_command(f"{calendars.base()}{url_for('api.backup_written', plan_id=plan.id)}"),
             held=proposals.standing(dict(plan.case.get("expect") or {}), ()),
             listens_from=newest(session),
         )
+
+
+def trigger_command(address: str) -> str:
+    """Return what a backup job runs when it has written."""
+    held, kind = '-H "Authorization: Bearer $TOKEN"', '-H "Content-Type: application/json"'
+    return f'curl --fail -X POST {held} {kind} -d \'{{"backup": "…"}}\' {address}'
 
 
 def schedules_of(session: Session, plan: BackupPlan) -> dict[str, datetime]:
