@@ -134,7 +134,10 @@ def test_the_page_has_a_row_for_each_and_says_what_a_clause_would_say(
         "clause-1-outside": "",
     }
     told = browser.send(f"{path}/reads?clause=1", **draft, **clause).text
-    assert "Asks; actions: interrupt service; Sat 22:00–04:00; never from 20 Dec 2026 to 8 Jan 2027: Year end" in told
+    assert (
+        "Needs approval; actions: interrupt service; Sat 22:00–04:00; never from 20 Dec 2026 to 8 Jan 2027: Year end"
+        in told
+    )
     assert "a yes is good for 1 d" in told
     wrong = browser.send(f"{path}/reads?clause=1", **draft, **{**clause, "clause-1-w0-from": "late"})
     assert "must be a time like 08:30" in wrong.text

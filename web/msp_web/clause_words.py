@@ -11,7 +11,7 @@ from msp.contracts.windows import Window, parse_freeze
 from msp.errors import Misconfigured
 from msp_web import language
 from msp_web.filters import day, duration, money
-from msp_web.words import word
+from msp_web.words import badge_of, word
 from msp_web.words_of_work import seconds
 
 _DAY = 1440
@@ -72,7 +72,7 @@ def sentence(document: Mapping[str, Any], currency: str, freezes: list[Any]) -> 
         clause = parse_clause(Fields({**document, "freezes": named}, "", KEYS), known)
     except Misconfigured as error:
         return language.explained(error)
-    effect = word("effect", clause.effect)
+    effect = str(badge_of("decision", clause.effect).word)
     if not clause.action_classes:
         effect = gettext("every action is %(effect)s", effect=effect)
     told = "; ".join([effect, *parts(clause, currency)])
