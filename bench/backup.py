@@ -5,7 +5,8 @@
 
 restore: a tree of documents, noise and one large file goes into restic and borg. In turns each engine restores it by
 itself, and a process of its own proves it twice: on rung 2 alone and on rungs 2 and 4. The difference is the
-full-restore rung (restore, hash, compare every entry, remove), told by parts: the engine's processor seconds and ours.
+full-restore rung (restore, hash, compare every entry), told by parts: the engine's processor seconds, ours, and, apart,
+those of removing what was restored.
 memory: a tree of that many small files is proven against its manifest; the peak is our own, without the programs we
 start. A working folder in memory (--work /dev/shm) takes 11 GB for a million files and spares the disk.
 """
@@ -27,6 +28,7 @@ from random import Random
 
 from msp.backup import manifest
 from msp.backup.case import parse
+from msp.backup.scratch import Scratch
 from msp.backup.verify import verify as prove
 from msp.clock import utc_now
 
@@ -90,14 +92,27 @@ def processor() -> tuple[float, float, float]:
 
 
 def rung(case: Path) -> None:
-    """Prove a case on rung 2, then on rungs 2 and 4, and print what the second took more: ours, engine's, wall."""
-    document, marks, verdict = json.loads(case.read_text()), [processor()], ""
+    """Prove a case on rung 2, then on rungs 2 and 4, and print what the second took more, without the removal.
+
+    Printed: the verdict, our own processor seconds, the engine's, the wall's, and those of removing the tree.
+    """
+    document, verdict, removal = json.loads(case.read_text()), "", 0.0
+    remove = Scratch.remove
+
+    def timed(space: Scratch) -> None:
+        nonlocal removal
+        before = processor()
+        remove(space)
+        removal = processor()[0] - before[0]
+        marks.append(before)
+
+    Scratch.remove = timed  # type: ignore[method-assign]
+    spent_on: list[list[float]] = []
     for rungs in ([2], [2, 4]):
-        result = prove(parse({**document, "rungs": rungs}, now=utc_now()), base=case.parent / "scratch")
-        verdict = result.verdict
-        marks.append(processor())
-    first, second = ([b - a for a, b in zip(*pair, strict=True)] for pair in (marks[:2], marks[1:]))
-    print(json.dumps([verdict, *(b - a for a, b in zip(first, second, strict=True))]))
+        marks = [processor()]
+        verdict = prove(parse({**document, "rungs": rungs}, now=utc_now()), base=case.parent / "scratch").verdict
+        spent_on.append([b - a for a, b in zip(*marks, strict=True)])
+    print(json.dumps([verdict, *(b - a for a, b in zip(*spent_on, strict=True)), removal]))
 
 
 def restore(work: Path, megabytes: int, rounds: int) -> bool:
@@ -122,7 +137,7 @@ def restore(work: Path, megabytes: int, rounds: int) -> bool:
         "borg": ["borg", "extract", "../borg::one"],
     }
     raws: dict[str, list[tuple[float, float]]] = {engine: [] for engine in makers}
-    ours: dict[str, list[tuple[float, float, float]]] = {engine: [] for engine in makers}
+    ours: dict[str, list[tuple[float, ...]]] = {engine: [] for engine in makers}
     for engine, steps in makers.items():
         for step in steps:
             spent(step, env, work)
@@ -140,18 +155,20 @@ def restore(work: Path, megabytes: int, rounds: int) -> bool:
             raws[engine].append(spent(words, env, into)[:2])
             shutil.rmtree(into)
             argv = [sys.executable, str(Path(__file__).resolve()), "rung", "--case", str(work / f"{engine}.json")]
-            verdict, own, children, wall = json.loads(spent(argv, home, work)[2])
+            verdict, own, children, wall, removal = json.loads(spent(argv, home, work)[2])
             if verdict != "pass":
                 raise SystemExit(f"{engine}: {verdict}")
-            ours[engine].append((own, children, wall))
+            ours[engine].append((own, children, wall, removal))
     for engine in makers:
         raw_cpu, raw_wall = (statistics.median(one[n] for one in raws[engine]) for n in (0, 1))
-        own, children, our_wall = (statistics.median(one[n] for one in ours[engine]) for n in (0, 1, 2))
+        own, children, our_wall, removal = (statistics.median(one[n] for one in ours[engine]) for n in range(4))
         cpu = statistics.median(one[0] + one[1] for one in ours[engine]) / raw_cpu
         wall = our_wall / raw_wall
-        print(f"{engine}: raw {raw_cpu:.2f} s, our rung {own + children:.2f} s (the engine {children:.2f}, "
-              f"we {own:.2f}): {cpu:.2f} x processor (limit {CPU_LIMIT}), {wall:.2f} x wall (limit {WALL_LIMIT})"
-        )  # fmt: skip
+        print(
+            f"{engine}: raw {raw_cpu:.2f} s, our rung {own + children:.2f} s (the engine {children:.2f}, "
+            f"we {own:.2f}): {cpu:.2f} x processor (limit {CPU_LIMIT}), {wall:.2f} x wall (limit {WALL_LIMIT}); "
+            f"removal {removal:.2f} s"
+        )
         good = good and cpu <= CPU_LIMIT and wall <= WALL_LIMIT
     return good
 

@@ -65,6 +65,13 @@ class Unpacked:
     findings: list[Finding] = field(default_factory=list)
 
 
+def bomb(where: str, quota: QuotaExceeded) -> Found:
+    """Return what to raise for data that unpack beyond all proportion and beyond what there is room for."""
+    what = f"It unpacks to more than {BOMB_RATIO} times its size and over the quota: a bomb."
+    advice = "Do not unpack it elsewhere; look where it came from."
+    return Found(Finding("hostile", what, where, advice), _quota(quota))
+
+
 def _parts(name: str) -> list[bytes]:
     raw = name.encode("utf-8", "surrogateescape")
     parts = [part for part in raw.split(b"/") if part not in (b"", b".")]
@@ -158,9 +165,7 @@ class _Unpacker:
             advice="Raise scratch_quota_bytes if the data are really that large.",
         )
         if not member.issparse() and self.out.bytes > BOMB_RATIO * max(1 << 16, self.packed()):
-            what = f"The archive unpacks to more than {BOMB_RATIO} times its size and over the quota: a bomb."
-            advice = "Do not unpack it elsewhere; look where it came from."
-            raise Found(Finding("hostile", what, shown(os.fsencode(member.name)), advice), _quota(quota))
+            raise bomb(shown(os.fsencode(member.name)), quota)
         raise quota
 
     def make_folder(self, folder: int, name: bytes) -> None:

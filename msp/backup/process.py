@@ -20,6 +20,10 @@ from typing import IO, Any
 from msp.errors import Misconfigured, StepFailed
 
 HEAD = 64 << 10  # bytes of each stream kept for people
+#: What programs say whose disk is full; that is never the fault of what they read.
+FULL = re.compile(
+    rb"no space left on device|disk quota exceeded|errcode: 28\b|errno 28\b|the table '.*' is full", re.IGNORECASE
+)
 FOREIGN = re.compile(r"^(RESTIC_|BORG_|PG|MYSQL_|MARIADB_)")  # settings of engines that our caller happens to have
 
 
@@ -56,6 +60,7 @@ class Runner:
     io: str = "best-effort"  # or idle: reads only when nobody else does
     environment: Mapping[str, str] = field(default_factory=dict)
     commands: list[tuple[str, int]] = field(default_factory=list)
+    no_room: int = 0  # how many programs found their disk full
 
     def argv(self, argv: Sequence[str], account: pwd.struct_passwd | None, last_signal: str) -> list[str]:
         """Return the full argument vector: dies with us, yields to others, runs as `account`."""
@@ -152,6 +157,7 @@ class Runner:
         finally:
             end(process)
             reading.join()
+            self.no_room += reading.no_room
             if noted:
                 self.commands.append((" ".join(argv), process.returncode))
 
@@ -170,7 +176,7 @@ class Reading:
         self.argv, self.process = argv, process
         self._began, self._deadline = time.monotonic(), deadline
         self._stop_at = re.compile(stop_at) if stop_at else None
-        self._watch, self._stderr, self.stopped = watch, bytearray(), False
+        self._watch, self._stderr, self.stopped, self.no_room = watch, bytearray(), False, False
         self._trouble: Exception | None = None
         self._over = threading.Event()
         self._threads = [threading.Thread(target=self._listen), threading.Thread(target=self._guard)]
@@ -182,6 +188,7 @@ class Reading:
         for line in self.process.stderr:
             if len(self._stderr) < HEAD:
                 self._stderr += line
+            self.no_room = self.no_room or FULL.search(line) is not None
             if self._stop_at and not self.stopped and self._stop_at.search(line.decode("utf-8", "replace")):
                 self.stopped = True
                 kill(self.process)

@@ -123,7 +123,7 @@ class _Climb:
 
     def step(self, number: int, step: Callable[[dict[str, Any]], list[Finding] | None]) -> None:
         """Take one rung and note what it found; a rung that does not apply leaves no trace."""
-        began, before = time.monotonic(), len(self.runner.commands)
+        began, before, full_before = time.monotonic(), len(self.runner.commands), self.runner.no_room
         figures: dict[str, Any] = {}
         findings: list[Finding] | None
         try:
@@ -142,6 +142,8 @@ class _Climb:
         except Exception as error:  # noqa: BLE001  a tester that breaks must say so, not print a traceback
             what = f"The test itself broke: {type(error).__name__}: {error}."
             findings = [Finding("restore", what, advice="Report this with the case.", weight=Weight.ERROR)]
+        if self.runner.no_room > full_before and any(one.weight is Weight.FAIL for one in findings or ()):
+            findings = [_no_room(findings or [])]
         if findings is not None:
             commands = tuple(self.runner.commands[before:])
             self.rungs.append(Rung(number, time.monotonic() - began, tuple(findings), tuple(figures.items()), commands))
@@ -322,6 +324,12 @@ class _Climb:
         figures.update(booted.figures)
         self.pictures += booted.pictures
         return list(booted.findings)
+
+
+def _no_room(blamed: list[Finding]) -> Finding:
+    """Return what a failure means in which a program found its disk full: nothing about the backup."""
+    what, advice = "The disk for restored data is full, so the test could not go on.", "Make room for scratch."
+    return Finding("quota", what, blamed[0].what, advice, Weight.ERROR)
 
 
 def _same_file(tree: bytes, a: bytes, b: bytes) -> bool:

@@ -1,6 +1,7 @@
 """A restore test on the client's own host, over a real SSH server: the same verdicts, and nothing left there."""
 
 import asyncio
+import base64
 import json
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from sabotage import LOGICAL, Document, by_borg, by_restic, by_tar, fingerprint,
 
 from msp.backup.case import parse
 from msp.backup.engines import away
-from msp.backup.verdict import Result
+from msp.backup.verdict import Picture, Result, Rung
 from msp.backup.verify import verify
 from msp.clock import utc_now
 from msp.errors import Misconfigured
@@ -137,3 +138,11 @@ def test_the_tester_needs_nothing_but_python_itself(tmp_path: Path) -> None:
     argv = [sys.executable, "-I", "-S", "-c", f"{start}exec(sys.stdin.buffer.read({len(boot)}))"]
     done = subprocess.run(argv, input=away.parcel(document), capture_output=True, cwd="/", check=False)
     assert b"\nmsp:" in done.stdout, done.stderr.decode()
+
+
+def test_pictures_of_a_machine_that_was_started_there_come_back_and_strangers_do_not() -> None:
+    shown, other = Picture("screen", b"\x89PNG one"), Picture("screen", b"\x89PNG another")
+    rung = Rung(6, 1.0, (), (("picture", shown.sha256),))
+    plain = Result("disk", "qcow2", "9", None, (rung,), pictures=(shown,)).plain()
+    sent = [(one.name, base64.b64encode(one.png).decode()) for one in (shown, other)]
+    assert away.result_of(plain, [0], sent).pictures == (shown,)

@@ -14,7 +14,7 @@ from msp.backup.case import BaculaJob, Case
 from msp.backup.engine import Found, Listed, Probed, Restored, Snapshot
 from msp.backup.engines.bacula_console import GOOD, Console, Job, quoted
 from msp.backup.engines.shared import tree_below
-from msp.backup.process import Runner
+from msp.backup.process import FULL, Runner
 from msp.backup.scratch import QuotaExceeded, Scratch
 from msp.backup.verdict import Finding, Weight
 from msp.errors import Misconfigured
@@ -144,6 +144,9 @@ class BaculaEngine:
     def _incomplete(self, job: Job, wanted: int, log: list[str]) -> tuple[Finding, ...]:
         """Say how much came back, and whether the volume or something else ended it."""
         share = f"{100 * job.files / wanted:.1f} %" if wanted else "an unknown share"
+        if any(FULL.search(line.encode()) for line in log):
+            what = "The disk for restored data is full, so the restore job could not go on."
+            raise QuotaExceeded(what, advice="Make room for scratch.")
         reasons = [_bare(line) for line in log if DAMAGE.search(line) and "Bacula " not in line]
         first = "; ".join(reasons[:2])[:300] or f"its status is {job.status}"
         what = f"Bacula restored {share} ({job.files} of {wanted} files): {first}"

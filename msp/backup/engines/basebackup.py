@@ -71,7 +71,7 @@ class BaseBackupEngine(DatabaseEngine):
             return self._verified(self.place)
         for path in archives.values():
             try:
-                with unpacked(path, self.runner) as (stream, _):
+                with unpacked(path, self.runner, self.scratch.room()) as (stream, _):
                     size = 0
                     while block := stream.read(1 << 20):
                         size += len(block)

@@ -18,6 +18,7 @@ from typing import Any
 from msp.backup.case import Case
 from msp.backup.engine import Found, Listed, Probed, Restored, Snapshot
 from msp.backup.engines.shared import absent, tree_below
+from msp.backup.manifest import shown
 from msp.backup.process import Done, Runner
 from msp.backup.scratch import Scratch
 from msp.backup.verdict import Finding, Weight
@@ -37,6 +38,7 @@ class BorgEngine:
     runner: Runner
     scratch: Scratch
     _view: Path | None = field(default=None, init=False)
+    _harmless: set[str] = field(default_factory=set, init=False)  # archives whose names were looked at
 
     @property
     def local(self) -> Path | None:
@@ -146,22 +148,45 @@ class BorgEngine:
 
     def _listing(self, snapshot: Snapshot) -> Iterator[Listed]:
         root = self.case.root
-        argv = self._argv("list", "--format", "{type} {size} {path}{NUL}", f"{self.place()}::{snapshot.id}")
-        rest = b""
         prefix = os.fsencode(root) + b"/" if root else b""
+        for letter, size, path in self._records(snapshot):
+            if path.startswith(prefix) and path not in (b".", b""):
+                yield Listed(path[len(prefix) :], "-" if letter == "h" else letter, size)
+
+    def _records(self, snapshot: Snapshot) -> Iterator[tuple[str, int, bytes]]:
+        """Yield (type, size, path) of everything in an archive; raises Found at a name that leads out of a folder.
+
+        borg writes wherever a name says: it climbs, and goes through a link that the archive itself has brought.
+        """
+        fields = "{type} {size} {path}{NUL}{source}{NUL}"
+        argv = self._argv("list", "--format", fields, f"{self.place()}::{snapshot.id}")
+        rest, links = b"", set[bytes]()
         with self.runner.reading(argv, env=self.environment()) as reading:
             for chunk in reading.chunks():
                 *records, rest = (rest + chunk).split(b"\0")
-                for record in records:
+                if len(records) % 2:
+                    rest = records.pop() + b"\0" + rest
+                for record, source in zip(records[::2], records[1::2], strict=True):
                     kind, size, path = record.split(b" ", 2)
-                    if path.startswith(prefix) and path not in (b".", b""):
-                        letter = kind.decode("ascii", "replace")
-                        yield Listed(path[len(prefix) :], "-" if letter == "h" else letter, int(size))
+                    if _leads_out(path, links) or (kind != b"l" and source and _leads_out(source, links)):
+                        what = "The archive wants to reach outside the folder it is restored to."
+                        raise Found(Finding("hostile", what, shown(path), "Look which machine writes here."))
+                    if kind == b"l":
+                        links.add(os.path.normpath(path))
+                    yield kind.decode("ascii", "replace"), int(size), path
         done = reading.done()
         if done.status > 1:
             raise Found(self._explain(done))
+        self._harmless.add(snapshot.id)
+
+    def _refuse_hostile(self, snapshot: Snapshot) -> None:
+        """Look at every name before anything is written, unless a listing has done so."""
+        if snapshot.id not in self._harmless:
+            for _ in self._records(snapshot):
+                pass
 
     def restore(self, snapshot: Snapshot, into: Path) -> Restored:
+        self._refuse_hostile(snapshot)
         words = ["--numeric-ids", "--sparse", f"{self.place()}::{snapshot.id}"]
         done = self.borg("extract", *words, *([self.case.root] if self.case.root else []), cwd=into)
         lines = [line for line in done.stderr.splitlines() if line.strip()]
@@ -183,6 +208,7 @@ class BorgEngine:
 
     def restore_some(self, snapshot: Snapshot, paths: Sequence[bytes], into: Path) -> Restored:
         prefix = f"{self.case.root}/" if self.case.root else ""
+        self._refuse_hostile(snapshot)
         exact = [f"pf:{prefix}{os.fsdecode(path)}" for path in paths]
         words = ["--numeric-ids", "--sparse", f"{self.place()}::{snapshot.id}", *exact]
         done = self.borg("extract", *words, cwd=into)
@@ -202,6 +228,22 @@ class BorgEngine:
 
     def close(self) -> None:
         return
+
+
+def _leads_out(path: bytes, links: set[bytes]) -> bool:
+    """Say whether a path is absolute, climbs, or leads through one of these links."""
+    if path.startswith(b"/") or (b".." in path and b".." in path.split(b"/")):
+        return True
+    if not links:
+        return False
+    if b"//" in path or b"./" in path:
+        path = os.path.normpath(path)
+    at = path.find(b"/")
+    while at >= 0:
+        if path[:at] in links:
+            return True
+        at = path.find(b"/", at + 1)
+    return False
 
 
 def _locked(repo: Path) -> bool:

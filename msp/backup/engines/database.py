@@ -73,7 +73,7 @@ class DatabaseEngine:
 
         def feed(into: IO[bytes]) -> None:
             try:
-                with into, unpacked(backup_file(self.case), self.runner) as (stream, _):
+                with into, unpacked(backup_file(self.case), self.runner, self.scratch.room()) as (stream, _):
                     for piece in wanted(stream):
                         into.write(piece)
             except BrokenPipeError:

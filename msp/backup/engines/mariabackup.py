@@ -88,7 +88,7 @@ class MariabackupEngine(DatabaseEngine):
     def _chunks(self) -> Iterator[Iterator[xbstream.Chunk]]:
         path = backup_file(self.case)
         try:
-            with unpacked(path, self.runner) as (stream, _):
+            with unpacked(path, self.runner, self.scratch.room()) as (stream, _):
                 yield xbstream.chunks(stream)
         except (xbstream.Damaged, *DAMAGED) as error:
             raise Found(*damaged(f"{path}: {error}")) from error

@@ -63,7 +63,7 @@ class MariadbDumpEngine(DatabaseEngine):
         """Return the dump's last bytes, after reading all of it once."""
         if self._end is None:
             end = b""
-            with unpacked(backup_file(self.case), self.runner) as (stream, _):
+            with unpacked(backup_file(self.case), self.runner, self.scratch.room()) as (stream, _):
                 while block := stream.read(PIECE):
                     end = (end + block)[-4096:]
             self._end = end

@@ -84,7 +84,7 @@ class PgDumpEngine(DatabaseEngine):
     def _end(self, path: Path) -> bytes:
         end = b""
         try:
-            with unpacked(path, self.runner) as (stream, _):
+            with unpacked(path, self.runner, self.scratch.room()) as (stream, _):
                 while block := stream.read(1 << 20):
                     end = (end + block)[-4096:]
         except DAMAGED:
