@@ -20,6 +20,7 @@ from msp.desk.attainment import FirstLine, Handled, Kept, Load, UpperLine
 from msp.errors import Misconfigured
 from msp.flows import printed
 from msp.flows.billing import bounds
+from msp.sentences import said
 
 #: key -> (English, Russian)
 WORDS: dict[str, tuple[str, str]] = {
@@ -167,7 +168,7 @@ def tables(report: ClientReport) -> list[tuple[str, list[list[str]]]]:
     names = ("ticket", "subject", "priority", "opened", "resolved", "worked", "first_response", "resolution")
     tickets = [
         [
-            *(f"{one.ticket}", one.subject, one.priority, report.local(one.opened_at)),
+            *(f"{one.ticket}", said(one.subject, report.locale), one.priority, report.local(one.opened_at)),
             *(report.local(None if one.is_open else one.resolved_at), f"{one.minutes}"),
             *(word(one.first_response.outcome), word(one.resolution.outcome)),
         ]

@@ -23,6 +23,7 @@ from msp.desk.roster import EscalationNotice
 from msp.engine import queues
 from msp.errors import Conflict, Misconfigured, NotFound, Unreachable
 from msp.people.models import User
+from msp.sentences import said
 from msp.settings import Settings
 
 ACTOR = "escalation"
@@ -153,9 +154,10 @@ def send(settings: Settings, notice_id: int) -> None:
             return
         ticket, user = session.get_one(Ticket, notice.ticket_id), session.get_one(User, notice.user_id)
         base = settings.public_url.rstrip("/") or f"http://{settings.address}:{settings.port}"
-        title = f"#{ticket.id} {ticket.priority}: {ticket.subject}"
+        title = f"#{ticket.id} {ticket.priority}: {said(ticket.subject, user.language)}"
         due = f"Due {ticket.next_due_at:%Y-%m-%d %H:%M} UTC." if ticket.next_due_at else ""
-        body = f"{notice.why} {due}\n\nTake it: {base}/notices/{token(settings, notice_id)}"
+        text = f"Take it: {base}/notices/{token(settings, notice_id)}"
+        body = f"{said(f'{notice.why} {due}', user.language)}\n\n{said(text, user.language)}"
         to = user.email
     url = settings.mail_url
     if url.startswith(("mailto:", "mailtos:")):
