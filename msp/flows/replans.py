@@ -25,6 +25,7 @@ from msp.flows import visits as field_visits
 
 HANDLER = "board.replan"
 SECONDS = (5, 15, 60)  # that a dispatcher may give the planner
+NEAR = timedelta(hours=4)  # visits that far apart may stand in each other's way, with the roads between them
 BEAT = 1.0  # seconds between two looks at whether somebody pressed "enough"
 
 
@@ -158,7 +159,8 @@ def accept(
                 f"{_summary(session, one)}: the client was told another window.",
                 advice="Agree on a new one and say so, or leave this change out.",
             )
-    undo = _carry_out(session, chosen, by=by, now=now, renegotiated=True)
+    left_out = [one for one in asked.changes if one["order"] not in orders]
+    undo = _carry_out(session, chosen, by=by, now=now, left_out=left_out)
     taken = {one["order"] for one in chosen}
     asked.changes = [{**one, "accepted": one["order"] in taken} for one in asked.changes]
     asked.undo = undo
@@ -173,7 +175,7 @@ def take_back(session: Session, replan_id: int, *, by: str, now: datetime) -> Re
     asked = locked(session, replan_id)
     if asked.state != "accepted":
         raise Conflict("This plan was not accepted, or is undone already.", advice="Look at the board again.")
-    _carry_out(session, asked.undo, by=by, now=now, renegotiated=True)
+    _carry_out(session, asked.undo, by=by, now=now)
     asked.state, asked.decided_by, asked.decided_at = "undone", by, now
     data = {"visits": [one["order"] for one in asked.undo]}
     evidence.record(session, "plan.undone", actor=by, subject=("replan", asked.id), data=data, at=now)
@@ -181,9 +183,14 @@ def take_back(session: Session, replan_id: int, *, by: str, now: datetime) -> Re
 
 
 def _carry_out(
-    session: Session, chosen: Sequence[dict[str, Any]], *, by: str, now: datetime, renegotiated: bool
+    session: Session,
+    chosen: Sequence[dict[str, Any]],
+    *,
+    by: str,
+    now: datetime,
+    left_out: Sequence[dict[str, Any]] = (),
 ) -> list[dict[str, Any]]:
-    """Carry out changes in one go and return those that take them back."""
+    """Carry out changes in one go and return those that take them back. left_out: further ones of the same plan."""
     current: dict[int, Appointment | None] = {}
     for one in sorted(chosen, key=lambda one: one["order"]):
         standing = visits.appointment_of(session, one["order"])
@@ -201,7 +208,10 @@ def _carry_out(
     undo = []
     for one in sorted(chosen, key=lambda one: one["starts_at"] is not None):  # who is taken off makes room
         left.remove(one["order"])
-        made = _do(session, one, current[one["order"]], left, by=by, now=now, renegotiated=renegotiated)
+        try:
+            made = _do(session, one, current[one["order"]], left, by=by, now=now)
+        except Refused as error:
+            raise _refused(session, one, left_out, error) from error
         undo.append(
             {
                 "order": one["order"],
@@ -242,7 +252,6 @@ def _do(
     *,
     by: str,
     now: datetime,
-    renegotiated: bool,
 ) -> Appointment:
     if one["starts_at"] is None:
         if current is None:
@@ -250,24 +259,34 @@ def _do(
         return field_visits.carry_on(session, current.id, "cancelled", by=by, now=now, expected_version=current.version)
     told = one.get("promised")
     promised = (datetime.fromisoformat(told[0]), datetime.fromisoformat(told[1])) if told else None
-    try:
-        return placing.place(
-            session,
-            one["order"],
-            one["technician"],
-            datetime.fromisoformat(one["starts_at"]),
-            by=by,
-            now=now,
-            expected_version=current.version if current is not None else None,
-            promised=promised,
-            renegotiated=renegotiated,
-            aside=left,
-        )
-    except Refused as error:
-        raise Refused(
-            f"{_summary(session, one)}: {error.what}",
-            advice="It needs a change that was left out, or the board has changed: tick both, or plan anew.",
-        ) from error
+    return placing.place(
+        session,
+        one["order"],
+        one["technician"],
+        datetime.fromisoformat(one["starts_at"]),
+        by=by,
+        now=now,
+        expected_version=current.version if current is not None else None,
+        promised=promised,
+        renegotiated=True,  # who must agree was asked before
+        aside=left,
+    )
+
+
+def _refused(session: Session, one: dict[str, Any], left_out: Sequence[dict[str, Any]], error: Refused) -> Refused:
+    """Say which change does not hold, and which of those left out would make room for it."""
+    starts = datetime.fromisoformat(one["starts_at"])
+    room = [
+        _summary(session, other)
+        for other in left_out
+        if (was := other["was"]) is not None
+        and was["technician"] == one["technician"]
+        and abs(datetime.fromisoformat(was["starts_at"]) - starts) < NEAR
+    ]
+    what = f"{_summary(session, one)}: {error.what}"
+    if room:
+        return Refused(what, advice=f"Take these changes too, which make room for it: {', '.join(room)}.")
+    return Refused(what, advice="The board has changed since: leave this change out, or plan anew.")
 
 
 def _summary(session: Session, one: dict[str, Any]) -> str:

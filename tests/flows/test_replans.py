@@ -157,12 +157,14 @@ def test_a_change_that_needs_another_is_refused_alone_and_changes_nothing(board:
             "order": board.orders["north"], "appointment": visit.id, "version": visit.version, "promise": "kept",
             "technician": board.people["Nora"], "starts_at": visit.starts_at.isoformat(), "kind": "move",
         }  # fmt: skip
-        found.state, found.changes = "ready", [change]
+        gives_way = {"technician": board.people["Nora"], "starts_at": visit.starts_at.isoformat()}
+        found.state, found.changes = "ready", [change, {**change, "order": board.orders["south"], "was": gives_way}]
         session.add(found)
         session.flush()
         replan = found.id
-    with pytest.raises(Refused, match="Nora has no opening"), board.world.database.begin() as session:
+    with pytest.raises(Refused, match="Nora has no opening") as refused, board.world.database.begin() as session:
         replans.accept(session, replan, [board.orders["north"]], by="dora", now=utc_now())
+    assert refused.value.advice == "Take these changes too, which make room for it: south."
     assert board.standing() == was
 
 

@@ -16,7 +16,9 @@ from msp import db
 from msp.clock import utc_now
 from msp.contracts.models import Site
 from msp.dispatch import visits
-from msp.dispatch.models import Appointment, Shift, Technician, WorkOrder
+from msp.dispatch.models import Appointment, Replan, Shift, Technician, WorkOrder
+from msp.engine import runtime
+from msp.flows import replans
 
 pytestmark = [
     pytest.mark.browser,
@@ -79,6 +81,7 @@ class Room:
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
     settings = seed.prepare(tmp_path_factory.mktemp("moves"))
+    runtime.prepare(settings.database_url)  # a plan is asked of a worker
     day = (utc_now() + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
     with db.begin() as session:
         ids = seed.fill(session)
@@ -238,3 +241,63 @@ def test_a_client_takes_a_window_in_the_portal(room: Room) -> None:
         assert visit.promised_until + timedelta(hours=1) <= due
     page.goto(f"{room.base}/portal/tickets/{room.ids['alfa']['ticket_id']}")
     assert "comes on" in page.inner_text("#now")
+
+
+def test_a_plan_is_asked_for_appears_by_itself_is_taken_in_part_and_undone(room: Room) -> None:
+    orders = [room.work(f"Weld plan {number}") for number in range(2)]
+    page = room.page("dispatch@provider.example")
+    room.board(page)
+    page.click("form[action*='/plans'] button")
+    page.wait_for_selector("#plan progress")
+    with db.begin() as session:
+        asked = session.scalars(select(Replan).order_by(Replan.id.desc())).first()
+        assert asked is not None
+        asked.stopping, ident = True, asked.id  # as if somebody had pressed "show what is found"
+    replans.compute(ident)
+    page.wait_for_selector(f".changes input[name=order][value='{orders[0]}']")  # the page has asked by itself
+    page.wait_for_selector(".plan-new")
+    boxes = page.locator(".changes input[name=order]")
+    every = boxes.count()
+    assert every >= 2
+    page.uncheck(f".changes input[name=order][value='{orders[1]}']")
+    button = page.locator("[data-count-ticks]")
+    assert button.inner_text().endswith(f"({every - 1})")
+    page.uncheck("[data-tick-all]") if page.is_checked("[data-tick-all]") else page.check("[data-tick-all]")
+    assert button.inner_text().endswith(f"({every})")
+    page.uncheck("[data-tick-all]")
+    assert button.is_disabled()
+    page.check("[data-tick-all]")
+    page.uncheck(f".changes input[name=order][value='{orders[1]}']")  # what is new and left out stands in nobody's way
+    button.click()
+    page.wait_for_selector(".notice.tone-green:has-text('accepted it')")
+    assert room.visit(orders[0]).state == "confirmed"
+    assert room.visit(orders[1]).state == "proposed"
+    page.click(".notice.tone-green button:has-text('Undo')")
+    page.wait_for_selector(".notice:has-text('took it back')")
+    assert room.visit(orders[0]).state == "cancelled"
+    page.context.close()
+
+
+def test_the_map_shows_routes_and_waiting_work_and_asks_nobody_else(room: Room) -> None:
+    order = room.work("Weld the map")
+    with db.begin() as session:
+        site = session.get_one(Site, room.ids["alfa"]["site_id"])
+        site.latitude, site.longitude = 52.55, 13.35
+        at = room.day + timedelta(hours=17)
+        current = visits.standing(session, order)
+        visits.assign(session, order, room.technicians[1], at, by="seed", now=utc_now(),
+                      expected_version=current.version if current else None)  # fmt: skip
+    page = room.page("dispatch@provider.example")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{room.base}/dispatch/map?day={room.day:%Y-%m-%d}")
+    page.wait_for_selector("#map .map-mark.stop")
+    assert page.locator("#map path.leaflet-interactive, #map path").count() >= 1
+    page.locator("#map .map-mark.stop").first.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".leaflet-popup-content a")
+    marks = page.locator("#map .map-mark.stop").count()
+    page.locator("details[data-tour] summary").first.click()  # folded up, a route leaves the map
+    page.wait_for_selector(f"#map .map-mark.stop >> nth={marks - 1}", state="detached")
+    assert all(address.startswith(room.base) for address in asked), asked
+    page.context.close()
