@@ -15,7 +15,7 @@ from msp.clock import utc_now
 from msp.evidence import Evidence
 from msp.remote import ca
 from msp.remote.ca import SshAuthority, SshCertificate
-from msp.remote.models import Run
+from msp.remote.models import Run, RunHost
 from msp.settings import Settings
 from msp.vault import Vault
 
@@ -131,6 +131,13 @@ def test_way_is_tested_by_a_run_that_only_reads(ids: Ids, log_in: LogIn) -> None
     with db.read() as session:
         run = session.get_one(Run, int(answer.location.rpartition("/")[2]))
         assert (run.playbook, run.action_class, run.ticket_id) == ("inventory-facts", "read", ticket)
+    assert 'Last test: <span class="state' in log_in(TECH).get(f"/assets/{item}/way").text
+    with db.begin() as session:
+        (host,) = session.scalars(select(RunHost).where(RunHost.run_id == run.id))
+        host.outcome, host.detail = "unreachable", "On the way to alfa-srv-fs1: edge refused the connection."
+    text = log_in(TECH).get(f"/assets/{item}/way").text
+    assert f'/runs/{run.id}"' in text
+    assert "edge refused the connection" in text
 
 
 @pytest.mark.parametrize("wrong", [{"until": ""}, {"until": "2001-01-01"}, {"until": "soon"}, {"reason": " "},

@@ -18,6 +18,7 @@ from msp.contracts.models import Client
 from msp.desk.models import Ticket
 from msp.errors import Misconfigured
 from msp.flows import runs
+from msp.remote.models import Run, RunHost
 from msp.vault import OWN, VaultSecret
 from msp_web.access import actor, requires, scoped, visible
 from msp_web.unit import read_only, unit_of_work
@@ -92,7 +93,19 @@ def show(asset_id: int) -> str:
             leave=leave_of(session, item, utc_now()),
             algorithms=list(reach.OLD_ALGORITHMS),
             tested=item.transport in TESTED,
+            last=last_test(session, item.id),
         )
+
+
+def last_test(session: Session, asset_id: int) -> tuple[RunHost, Run] | None:
+    """Return how the last test of the way to an item went, or goes."""
+    query = (
+        select(RunHost, Run)
+        .join(Run, Run.id == RunHost.run_id)
+        .where(RunHost.asset_id == asset_id, Run.playbook.in_((USUAL_TEST, *TESTS.values())), ~Run.dry_run)
+    )
+    found = session.execute(visible(query.order_by(Run.id.desc()).limit(1), Run)).first()
+    return (found[0], found[1]) if found else None
 
 
 @bp.post("/<int:asset_id>/way")
