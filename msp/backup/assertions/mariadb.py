@@ -218,6 +218,15 @@ class Restored:
         numbers = row.stdout.decode("ascii", "replace").split()
         return (int(numbers[0]), int(numbers[1])) if len(numbers) == 2 else (0, 0)
 
+    def largest(self, most: int) -> list[str]:
+        done = self.server.sql(
+            "SELECT concat(table_schema, '.', table_name) FROM information_schema.tables "
+            f"WHERE table_type = 'BASE TABLE' AND table_schema NOT IN {SYSTEM} "
+            "AND concat(table_schema, table_name) NOT RLIKE '[.\\n]' "
+            f"ORDER BY data_length DESC, 1 LIMIT {most}"
+        )
+        return [] if done.status else done.stdout.decode("utf-8", "replace").splitlines()
+
     def quoted(self, table: str) -> str:
         return quoted(table)
 

@@ -221,6 +221,16 @@ class Restored:
         size = self.ask("SELECT pg_database_size(current_database())").value
         return int(tables or 0), int(size or 0)
 
+    def largest(self, most: int) -> list[str]:
+        done = self.cluster.psql(
+            "SELECT CASE schemaname WHEN 'public' THEN '' ELSE schemaname || '.' END || tablename FROM pg_tables "
+            "WHERE schemaname NOT IN ('pg_catalog', 'information_schema') AND schemaname || tablename !~ '[.\\n]' "
+            f"ORDER BY pg_relation_size(format('%I.%I', schemaname, tablename)::regclass) DESC, 1 LIMIT {most}",
+            database=self.database,
+            user=self.user,
+        )
+        return [] if done.status else done.stdout.decode("utf-8", "replace").splitlines()
+
     def quoted(self, table: str) -> str:
         return quoted(table)
 

@@ -9,6 +9,7 @@ from msp.backup.case import Relational
 from msp.backup.engine import Probed
 from msp.backup.verdict import Finding
 
+LARGEST = 5  # tables that are counted where no question was asked
 ADVICE = "Look at the backup's job: which database, which options, did it end?"
 
 
@@ -29,6 +30,9 @@ class Server(Protocol):
 
     def size(self) -> tuple[int, int]:
         """Return how many tables the restored database holds, and its bytes."""
+
+    def largest(self, most: int) -> list[str]:
+        """Return the names of the largest tables, as `quoted` takes them."""
 
     def quoted(self, table: str) -> str:
         """Return a table's name, with or without its schema, as SQL."""
@@ -52,6 +56,11 @@ def probe(server: Server, expect: Relational | None, now: datetime) -> Probed:
     if figures["tables"] == 0:
         wrong("The restored database holds no table.", reason="missing")
         wrong("The application would find an empty database.")
+    if expect is None or expect == Relational(expect.database):  # nobody asked for anything: say what is there
+        for name in server.largest(LARGEST):
+            counted = server.ask(f"SELECT count(*) FROM {server.quoted(name)}")  # noqa: S608  quoted
+            if counted.value is not None:
+                figures[f"rows of {name}"] = int(counted.value)
     expect = expect or Relational()
     lost_tables = 0
     for name, least in expect.rows_min.items():
