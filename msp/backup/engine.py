@@ -71,6 +71,14 @@ class Samples(Protocol):
         """Bring these files of the case's root back below the new folder `into`; a missing one is not there."""
 
 
+@runtime_checkable
+class Wary(Protocol):
+    """An engine whose program would write wherever an archive says; rung 2 looks before anything is restored."""
+
+    def look(self, snapshot: Snapshot) -> None:
+        """Raise Found (hostile) if a name in the snapshot leads out of the folder it is restored to."""
+
+
 class BackupEngine(Protocol):
     """Reads one backup. Never changes the repository, never breaks a lock, never writes outside scratch.
 

@@ -21,7 +21,7 @@ from msp.backup import baseline, engines, live, manifest, sample
 from msp.backup.assertions import sqlite
 from msp.backup.case import Case
 from msp.backup.compare import Comparison, merge
-from msp.backup.engine import BackupEngine, Found, Restored, Samples, Snapshot
+from msp.backup.engine import BackupEngine, Found, Restored, Samples, Snapshot, Wary
 from msp.backup.manifest import Entry, shown
 from msp.backup.portability import Portability
 from msp.backup.process import Runner
@@ -160,6 +160,8 @@ class _Climb:
         findings, self.rpo = age_findings(self.case, self.snapshot)
         if self.case.expect.baseline is not None or self.space.quota is not None:
             findings += self._listing(self.snapshot, figures)
+        if isinstance(self.engine, Wary):
+            self.engine.look(self.snapshot)
         return findings
 
     def _listing(self, snapshot: Snapshot, figures: dict[str, Any]) -> list[Finding]:

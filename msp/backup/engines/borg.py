@@ -56,6 +56,9 @@ class BorgEngine:
             "BORG_DISPLAY_PASSPHRASE": "no",
             "BORG_EXIT_CODES": "legacy",
             "TMPDIR": str(self.scratch.path),
+            # Chunks of megabytes come and go: the C library would give each back to the kernel and fault it in again.
+            "MALLOC_MMAP_THRESHOLD_": str(256 << 20),
+            "MALLOC_TRIM_THRESHOLD_": str(512 << 20),
         }
 
     def borg(self, command: str, *words: str, cwd: Path | None = None) -> Done:
@@ -179,14 +182,14 @@ class BorgEngine:
             raise Found(self._explain(done))
         self._harmless.add(snapshot.id)
 
-    def _refuse_hostile(self, snapshot: Snapshot) -> None:
+    def look(self, snapshot: Snapshot) -> None:
         """Look at every name before anything is written, unless a listing has done so."""
         if snapshot.id not in self._harmless:
             for _ in self._records(snapshot):
                 pass
 
     def restore(self, snapshot: Snapshot, into: Path) -> Restored:
-        self._refuse_hostile(snapshot)
+        self.look(snapshot)
         words = ["--numeric-ids", "--sparse", f"{self.place()}::{snapshot.id}"]
         done = self.borg("extract", *words, *([self.case.root] if self.case.root else []), cwd=into)
         lines = [line for line in done.stderr.splitlines() if line.strip()]
@@ -208,7 +211,7 @@ class BorgEngine:
 
     def restore_some(self, snapshot: Snapshot, paths: Sequence[bytes], into: Path) -> Restored:
         prefix = f"{self.case.root}/" if self.case.root else ""
-        self._refuse_hostile(snapshot)
+        self.look(snapshot)
         exact = [f"pf:{prefix}{os.fsdecode(path)}" for path in paths]
         words = ["--numeric-ids", "--sparse", f"{self.place()}::{snapshot.id}", *exact]
         done = self.borg("extract", *words, cwd=into)
