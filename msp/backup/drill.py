@@ -107,7 +107,7 @@ def tried(engine: str, one: Planted, space: Scratch, now: datetime) -> Outcome:
     began, folder = time.monotonic(), space.folder("planted")
     try:
         document = {"engine": engine, "case": f"drill {one.fault}", **one.plant(folder)}
-        result = verify(parse(document, now=now), base=space.path / "tests")
+        result = verify(parse(document, now=now), base=space.path.parent)
     except MspError as error:
         return Outcome(engine, one.fault, False, "error", (), error.what, time.monotonic() - began)
     finally:
