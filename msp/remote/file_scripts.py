@@ -39,7 +39,9 @@ case "$p" in /|/bin|/boot|/dev|/etc|/home|/lib|/opt|/proc|/root|/sbin|/srv|/sys|
 {% if backup %}rm -rf -- "$p.msp-before"; mv -- "$p" "$p.msp-before"{% else %}rm -rf -- "$p"{% endif %}
 """,
     "check": 'p={{ path }}; ! [ -e "$p" ] && ! [ -L "$p" ]\n',
-    "undo": 'p={{ path }}; if [ -e "$p.msp-before" ]; then mv -- "$p.msp-before" "$p"; fi\n',
+    "undo": """p={{ path }}
+if [ -e "$p.msp-before" ] && ! [ -e "$p" ] && ! [ -L "$p" ]; then mv -- "$p.msp-before" "$p"; fi
+""",
 }
 FOLDER = {
     "probe": """p={{ path }}

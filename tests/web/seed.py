@@ -216,7 +216,7 @@ def fill_client(session: Session, key: str, name: str) -> dict[str, int]:
     )  # fmt: skip
     rotation = SecretRotation(
         client_id=client.id, secret="vault:root-password", kind="password", state="stuck", asked_by="seed",
-        asked_at=now, run_id=None, found="On some host neither value could be proven.",
+        asked_at=now, run_id=None, found="On some host neither value could be proven; both are kept.",
     )  # fmt: skip
     session.add_all((grant, rotation))
     plan = BackupPlan(
