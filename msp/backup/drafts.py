@@ -136,7 +136,13 @@ def answer(draft: BackupDraft, now: datetime, **values: Any) -> None:
     draft.answers = {**draft.answers, **values}
     draft.changed_at = now
     if _tried(draft.answers) != tried:
-        draft.trial_state, draft.trial = None, {}
+        forget_trial(draft)
+        draft.answers = {**draft.answers, "judged": False}
+
+
+def forget_trial(draft: BackupDraft) -> None:
+    """Let go of the first restore; one that is still at work ends by itself, and what it finds is dropped."""
+    draft.trial_state, draft.trial = None, {}
 
 
 def _tried(answers: Mapping[str, Any]) -> list[Any]:

@@ -125,7 +125,7 @@ def _parts(plan: BackupPlan) -> dict[str, Any]:
 
 
 def _record(session: Session, plan: BackupPlan, kind: str, by: str, data: Mapping[str, Any]) -> None:
-    session.flush()
+    plans.flush_named(session, plan.name)
     evidence.record(
         session,
         kind,

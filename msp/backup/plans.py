@@ -7,6 +7,7 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from msp import evidence
@@ -69,7 +70,7 @@ def create(
         every=every,
     )
     session.add(plan)
-    session.flush()
+    flush_named(session, name)
     evidence.record(
         session,
         "backup_plan.created",
@@ -118,6 +119,14 @@ def checked(
     if other is not None:
         raise Conflict(f"The client has a backup plan {name!r} already, number {other}.", advice="Choose another name.")
     return parsed
+
+
+def flush_named(session: Session, name: str) -> None:
+    """Write a plan's row; raises Conflict if somebody took its name a moment ago."""
+    try:
+        session.flush()
+    except IntegrityError as error:
+        raise Conflict(f"The client has a backup plan {name!r} by now.", advice="Choose another name.") from error
 
 
 def by_id(session: Session, plan_id: int) -> BackupPlan:

@@ -29,6 +29,7 @@ def proposed(document: dict[str, Any], base: Path) -> proposals.Proposal:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param("postgres", marks=postgres_shop.needed),
                                   pytest.param("mariadb", marks=mariadb_shop.needed)])  # fmt: skip
 def test_the_largest_tables_of_a_dump_are_proposed(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from msp import db
-from msp.backup.models import RestoreTest
+from msp.backup.models import BackupPlan, RestoreTest
 from msp.clock import utc_now
 from msp.engine.models import Job
 from msp_web.sparkline import EDGE, HEIGHT, WIDTH, spark
@@ -91,3 +91,40 @@ def test_the_drawing_stays_inside_and_marks_exactly_what_is_late(
 
 def test_nothing_measured_draws_nothing() -> None:
     assert spark([], timedelta(hours=1)) is None
+
+
+def test_the_trend_is_drawn_and_said_for_staff_and_client(browser: Browser, log_in: LogIn, ids: Ids) -> None:
+    plan, now = ids["alfa"]["plan_id"], utc_now()
+    with db.begin() as session:
+        for days, minutes in ((40, 20), (30, 30), (20, 90)):
+            at = now - timedelta(days=days)
+            session.add(RestoreTest(plan_id=plan, started_at=at, finished_at=at, verdict="pass", highest_rung=5,
+                                    rto=timedelta(minutes=minutes)))  # fmt: skip
+    for page in (browser.get(f"/backups/{plan}").text, log_in("boss@alfa.example").get(f"/portal/backups/{plan}").text):
+        assert page.count('<figure class="trend') == 1  # nothing is known of the age of the data
+        assert "the worst of 4 tests was" in page
+        assert "3 of 4 kept the promise." in page
+        assert page.count('class="late"') >= 1
+
+
+def test_the_board_names_what_is_paused_and_whose_tests_nobody_drills(browser: Browser, ids: Ids) -> None:
+    with db.begin() as session:
+        paused = session.get_one(BackupPlan, ids["bravo"]["plan_id"])
+        paused.enabled, paused.engine = False, "tape"
+    try:
+        page = browser.get("/backups/").text
+        assert 'id="paused"' in page
+        assert "Nobody drills" not in page  # what is paused is not used
+        with db.begin() as session:
+            session.get_one(BackupPlan, ids["bravo"]["plan_id"]).enabled = True
+        assert "Nobody drills the tester for tape" in browser.get("/backups/").text
+    finally:
+        with db.begin() as session:
+            back = session.get_one(BackupPlan, ids["bravo"]["plan_id"])
+            back.enabled, back.engine = True, "restic"
+
+
+def test_the_client_reads_what_of_its_machines_is_not_tested(log_in: LogIn) -> None:
+    page = log_in("boss@alfa.example").get("/portal/backups").text
+    assert "alfa-srv-db1" in page
+    assert "bravo" not in page

@@ -302,10 +302,13 @@ def keep_engine(draft_id: int) -> ResponseReturnValue:
 @bp.post("/<int:draft_id>/trial")
 @requires("backup.edit")
 def try_now(draft_id: int) -> ResponseReturnValue:
-    """Queue the first restore; the worker does it, and this page tells how far it is."""
+    """Queue the first restore; the worker does it, and this page tells how far it is. Or wait for it no longer."""
     with unit_of_work() as session:
         draft = draft_of(session, draft_id)
-        backup_plans.ask_trial(session, draft, current_app.config["MSP_SETTINGS"], utc_now())
+        if request.form.get("do") == "forget":
+            drafts.forget_trial(draft)
+        else:
+            backup_plans.ask_trial(session, draft, current_app.config["MSP_SETTINGS"], utc_now())
     return redirect(url_for("backup_drafts.step", draft_id=draft_id, name="trial"), 303)
 
 
