@@ -24,6 +24,7 @@ TOLD = (
     "evidence.py",
     "settings.py",
     "vault.py",
+    "migrations/__init__.py",
 )
 #: What only a terminal or an author of files reads, and what has its words in both languages by itself.
 LEFT_OUT = (
@@ -70,10 +71,21 @@ _SQL = re.compile(r"\b(SELECT|FROM|CREATE|ALTER|DROP|PRAGMA)\b")
 def sentences() -> dict[str, str]:
     """Return {sentence: file}; slots are `%(name)s`. Sentences that differ in the names of slots alone are one."""
     found: dict[str, tuple[str, str]] = {}
-    for file in _files():
-        for text in _of(ast.parse(file.read_text("utf-8"))):
-            found.setdefault(re.sub(r"%\(\w+\)s", "\0", text), (text, file.relative_to(ROOT).as_posix()))
+    of_rooms = ((text, file) for file in _files() for text in _of(ast.parse(file.read_text("utf-8"))))
+    for text, file in (*of_rooms, *_of_pages()):
+        found.setdefault(re.sub(r"%\(\w+\)s", "\0", text), (text, file.relative_to(ROOT).as_posix()))
     return dict(found.values())
+
+
+def _of_pages() -> Iterator[tuple[str, Path]]:
+    """Yield the errors that pages raise; their other words are in the catalogue of the pages."""
+    for file in sorted((ROOT / "web" / "msp_web").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ERRORS:
+                for argument in (*node.args, *(word.value for word in node.keywords)):
+                    for one in _choices(argument):
+                        if (text := template(one)) and _is_spoken(text):
+                            yield text, file
 
 
 def _files() -> Iterator[Path]:
