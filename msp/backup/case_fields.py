@@ -5,6 +5,7 @@ its place in the vault, and a plan only names it.
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ LONGEST = 1000  # characters of one value
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One thing to tell. kind: text, path, choice, whole, hours (kept in seconds), gigabytes (kept in bytes)."""
+    """One thing to tell. kind: text, path, choice, whole, hours (1.5 or 1:30; in seconds), gigabytes (in bytes)."""
 
     name: str
     kind: str = "text"
@@ -83,8 +84,10 @@ def shown(case: Mapping[str, Any], engine: str) -> dict[str, str]:
         value: Any = case
         for part in one.name.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None
-        if isinstance(value, int | float) and one.kind in ("hours", "gigabytes"):
-            value = f"{value / (3600 if one.kind == 'hours' else 1 << 30):.6g}"
+        if isinstance(value, int | float) and one.kind == "hours":
+            value = _hours(value)
+        elif isinstance(value, int | float) and one.kind == "gigabytes":
+            value = f"{value / (1 << 30):.10g}"
         if value is None and one.required and one.name in ("repo", "file"):  # a folder may stand in either
             value = case.get("repo") or case.get("file")
         texts[one.name] = "" if value is None else str(value)
@@ -127,7 +130,16 @@ def read(engine: str, typed: Mapping[str, str]) -> tuple[dict[str, Any], dict[st
     return case, faults
 
 
+def _hours(seconds: float) -> str:
+    """Return seconds as hours: 4, 1.5, or 0:10 where minutes say it better."""
+    if seconds % 60 == 0 and seconds % 900:
+        return f"{int(seconds // 3600)}:{int(seconds % 3600 // 60):02}"
+    return f"{seconds / 3600:.10g}"
+
+
 def _number(text: str, kind: str) -> int:
+    if kind == "hours" and (clock := re.fullmatch(r"(\d{1,5}):([0-5]\d)", text)):
+        text = f"{(int(clock[1]) * 60 + int(clock[2])) / 60!r}"
     try:
         number = float(text.replace(",", ".").replace(" ", ""))
     except ValueError:

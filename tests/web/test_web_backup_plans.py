@@ -328,3 +328,20 @@ def test_a_cron_line_survives_the_form(at: str, days: str) -> None:
 @pytest.mark.parametrize("line", ["*/5 * * * *", "0 3 1 * 1", "99 3 * * *", "30 3 2 * *", "@daily"])
 def test_a_line_that_is_not_simple_stays_as_it_is(line: str) -> None:
     assert cron_words.join(cron_words.split(line)) == line
+
+
+@given(st.integers(1, 10**7))
+def test_a_duration_survives_the_form_to_the_second(seconds: int) -> None:
+    case = {"engine": "tar", "file": "/x", "expect": {"rto_s": seconds}}
+    assert case_fields.read("tar", case_fields.shown(case, "tar")) == (case, {})
+
+
+@pytest.mark.parametrize(("typed", "kept"), [("0:10", 600), ("1:30", 5400), ("1,5", 5400), ("4", 14400)])
+def test_hours_are_typed_as_people_do(typed: str, kept: int) -> None:
+    case, faults = case_fields.read("tar", {"file": "/x", "expect.rto_s": typed})
+    assert (case["expect"]["rto_s"], faults) == (kept, {})
+
+
+@pytest.mark.parametrize("typed", ["0", "-1", "1:75", "soon", "nan", "1e400"])
+def test_hours_that_are_none_are_told(typed: str) -> None:
+    assert case_fields.read("tar", {"file": "/x", "expect.rto_s": typed})[1] == {"expect.rto_s": "number"}
