@@ -42,10 +42,8 @@ def judge(session: Session, order: WorkOrder, technician: Technician, starts_at:
     warns, touched = list(fetched), list[str]()
     opening, why = _opening(session, order, technician, starts_at, now)
     breaks += why
-    leaves = False
+    leaves = leaves_promise(current, starts_at)
     if current is not None and current.state != "proposed":
-        if current.promised_from and current.promised_until:
-            leaves = not current.promised_from <= starts_at <= current.promised_until
         if leaves:
             client = session.get_one(Client, order.client_id)
             warns.append("It leaves the window that was told to the client.")
@@ -67,6 +65,13 @@ def judge(session: Session, order: WorkOrder, technician: Technician, starts_at:
         warns.append(f"{(ends_at - shift_end) // MINUTE} minutes of overtime.")
     touched += _displaced(session, order, technician, opening.leaves_at, ends_at)
     return Verdict((), tuple(warns), tuple(touched), ends_at, cost, leaves)
+
+
+def leaves_promise(current: Appointment | None, starts_at: datetime) -> bool:
+    """Return whether a visit that begins then leaves the window that was told to the client."""
+    if current is None or current.state == "proposed" or not current.promised_from or not current.promised_until:
+        return False
+    return not current.promised_from <= starts_at <= current.promised_until
 
 
 def _never(order: WorkOrder, technician: Technician, current: Appointment | None) -> list[str]:

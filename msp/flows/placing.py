@@ -34,18 +34,14 @@ def place(
     promised: the window of arrival to tell the client. renegotiated: the client agreed to another window than was told;
     without it, a move out of that window raises Conflict, so that nothing promised moves silently.
     """
-    order = session.get(WorkOrder, work_order_id)
-    technician = session.get(Technician, technician_id)
     current = visits.appointment_of(session, work_order_id)
     told = (current.promised_from, current.promised_until) if current and current.state != "proposed" else None
-    if order is not None and technician is not None and promised is None:
-        leaves = feedback.judge(session, order, technician, starts_at, now).leaves_promise
-        if leaves and not renegotiated:
+    if promised is None and feedback.leaves_promise(current, starts_at):
+        if not renegotiated:
             raise Conflict(
                 "The client was told another window.", advice="Agree on a new one, then say so and move the visit."
             )
-        if leaves:
-            promised = starts_at, starts_at + WINDOW
+        promised = starts_at, starts_at + WINDOW
     before = (current.technician_id, current.starts_at) if current and told else None
     visit = visits.assign(
         session,

@@ -67,8 +67,9 @@ def compute(replan_id: int) -> None:
         if asked is None or asked.state not in ("queued", "working"):
             return
         asked.state, seconds = "working", asked.seconds
+    with db.read() as session:  # many places take seconds, in which nobody else shall wait to write
+        asked = session.get_one(Replan, replan_id)
         problem = board_problem.pose(session, asked.begins_at, asked.ends_at, utc_now(), asked.client_ids)
-        session.flush()
         session.expunge_all()
     before = figures(problem, problem.raw["incumbent"])
     found = calmed(problem.raw, solve(problem.raw, seconds=float(seconds), told=_teller(replan_id)).plan)
