@@ -34,6 +34,7 @@ def page(who: str, error: MspError | None = None, wrong: str = "") -> str:
     with read_only() as session:
         chosen = technicians.get(session, number_of(who) or 0) if who and who != "new" else None
         people = technicians.every(session)
+        clock = ZoneInfo(chosen.time_zone) if chosen is not None else language.zone()
         users = session.scalars(select(User).where(User.client_id.is_(None), User.active).order_by(User.name)).all()
         return render_template(
             "dispatch/technicians.html",
@@ -46,7 +47,8 @@ def page(who: str, error: MspError | None = None, wrong: str = "") -> str:
             working={one.id: working(technicians.shifts_of(session, one.id, now), now) for one in people},
             depot=technicians.depot(session),
             kinds=technicians.KINDS,
-            today=now.astimezone(ZoneInfo(chosen.time_zone) if chosen is not None else language.zone()).date(),
+            clock=clock,
+            today=now.astimezone(clock).date(),
             error=error,
             wrong=wrong,
             typed=request.form,
