@@ -1,6 +1,7 @@
 """Escalation as it happens: people on duty are told and told again, lines hand over, and a link takes it, once."""
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -228,6 +229,24 @@ def test_a_notice_is_sent_with_its_link_once_and_a_failure_is_tried_again(
     assert f"https://desk.example/notices/{escalations.token(way, 1)}" in message["message"]
     with database.read() as session:
         assert session.get_one(EscalationNotice, 1).delivered_at is not None
+
+
+def test_a_notice_is_written_in_the_language_of_who_reads_it(
+    database: Database, settings: Settings, ticket: int, receiver: Receiver
+) -> None:
+    way = Settings(data=settings.data, mail_url=f"json://127.0.0.1:{receiver.server.server_port}/")
+    runtime.prepare(database.url)
+    passes(database, way, at(16))
+    passes(database, way, at(50))
+    with database.begin() as session:
+        session.get_one(User, session.get_one(EscalationNotice, 1).user_id).language = "ru"
+    escalations.send(way, 1)
+    (message,) = receiver.received
+    assert "Принять: http://" in message["message"]
+    assert re.search(r"Использовано \d+% срока|Срок нарушен", message["message"]), message
+    assert not re.search(r"\b(is|the|Due|Take)\b", message["message"])
+    with database.read() as session:
+        assert session.get_one(EscalationNotice, 1).why.isascii(), "what is stored stays English"
 
 
 def test_a_turn_that_cannot_be_is_refused(database: Database, ticket: int) -> None:
