@@ -12,6 +12,7 @@ from werkzeug.wrappers import Response
 
 from msp import db, evidence
 from msp.contracts.models import Client
+from msp.dispatch.models import Technician
 from msp.errors import Misconfigured, Refused
 from msp.people import users
 from msp.people.access import CLIENT_ROLES, RIGHTS
@@ -105,6 +106,7 @@ def user(user_id: int) -> str:
         person = scoped(session, User, user_id)
         given = choices(session)
         given["granted"] = set(session.scalars(select(Grant.client_id).where(Grant.user_id == person.id)))
+        given["technician"] = session.scalar(select(Technician).where(Technician.user_id == person.id))
         return render_template("admin/user.html", user=person, **given)
 
 

@@ -108,7 +108,10 @@ def add_shifts() -> ResponseReturnValue:
             )
     except (Misconfigured, Conflict) as error:
         return page(who, error, "shifts"), error.status
-    flash(ngettext("%(num)d span is added.", "%(num)d spans are added.", added), "success")
+    if added:
+        flash(ngettext("%(num)d span is added.", "%(num)d spans are added.", added), "success")
+    else:
+        flash(gettext("That stands there already."), "info")
     return redirect(url_for("technicians.index", who=who), 303)
 
 
