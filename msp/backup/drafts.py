@@ -258,13 +258,16 @@ def refuse_foreign(session: Session, client_id: int, case: Mapping[str, Any], cl
     """
     places = [str(case[name]) for name in ("repo", "file") if case.get(name)]
     places += [str(one) for one in [(case.get("expect") or {}).get("manifest")] if one]
+    on = case.get("on")  # the host whose paths they are; None: the worker's
     for place in places:
-        if any(_overlap(place, own) for own in closed):
+        if on is None and any(_overlap(place, own) for own in closed):
             raise Refused(f"{place} belongs to this installation.", advice="Name the folder of the backup.")
     query = select(BackupPlan).where(BackupPlan.client_id != client_id, BackupPlan.removed_at.is_(None))
     if case.get("engine") == "bacula":  # one director serves all clients; whose job it is, its client says
         return
     for other in session.scalars(query):
+        if other.case.get("on") != on:
+            continue
         theirs = [str(other.case[name]) for name in ("repo", "file") if other.case.get(name)]
         for place in places:
             if any(_overlap(place, one) for one in theirs):

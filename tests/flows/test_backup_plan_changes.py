@@ -21,7 +21,7 @@ from msp.clock import utc_now
 from msp.console import main
 from msp.contracts.models import Client
 from msp.engine.models import Job, Schedule
-from msp.errors import Conflict, Misconfigured, NotFound
+from msp.errors import Conflict, Misconfigured, NotFound, Refused
 from msp.evidence import Evidence
 from msp.flows import backup_gaps, backup_plans, proof_packs, restores
 from msp.vault import Vault
@@ -188,3 +188,24 @@ def test_a_draft_is_tried_by_the_worker_and_saved_whole(world: World, plan: Back
         assert session.scalar(select(func.count()).select_from(BackupDraft)) == 0
     assert schedules(world, made) == {f"restore-{made.id}"}
     assert restore(world, made).verdict == "pass"
+
+
+def test_paths_of_different_hosts_are_different_places(world: World, plan: BackupPlan) -> None:
+    there = {"engine": "tree", "file": "/srv/data"}
+    with world.database.begin() as session:
+        other = session.scalars(select(Client.id).where(Client.id != world.alfa)).first()
+        assert other is not None
+        for name, case in (("here", there), ("there", {**there, "on": "two"})):
+            plans.create(
+                session, client_id=other, name=name, case=case, cron="0 3 * * *", time_zone="UTC", by="anna",
+                proof_every=timedelta(days=7),
+            )  # fmt: skip
+        drafts.refuse_foreign(session, world.alfa, {**there, "on": "one"}, ["/srv"])
+        drafts.refuse_foreign(session, other, there)
+        for case, closed in (
+            ({**there, "on": "two"}, []),
+            (there, []),
+            ({**there, "file": "/srv/own"}, ["/srv/own/k"]),
+        ):
+            with pytest.raises(Refused):
+                drafts.refuse_foreign(session, world.alfa, case, closed)

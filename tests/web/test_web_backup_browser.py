@@ -18,7 +18,7 @@ from msp.settings import Settings
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("width", [1440, 390])
+@pytest.mark.parametrize("width", [390])
 def test_a_plan_is_written_by_hand_and_the_restore_is_seen_at_work(
     page: Any,  # noqa: F811
     installed: tuple[Path, int, str],  # noqa: F811

@@ -281,9 +281,8 @@ def keep_engine(draft_id: int) -> ResponseReturnValue:
         told = {name: str(word("fault", code)) for name, code in faults.items()}
         if not told:
             try:
-                drafts.refuse_foreign(
-                    session, draft.client_id, case, backup_plans.closed_places(current_app.config["MSP_SETTINGS"])
-                )
+                closed = backup_plans.closed_places(current_app.config["MSP_SETTINGS"])
+                drafts.refuse_foreign(session, draft.client_id, {**(draft.answers.get("rest") or {}), **case}, closed)
             except MspError as error:
                 told[next(name for name in ("repo", "file", "") if case.get(name) or not name)] = language.explained(
                     error
