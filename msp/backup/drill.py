@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from msp import plugins
 from msp.backup.case import parse
 from msp.backup.process import Runner
 from msp.backup.scratch import Scratch, remove, scratch
@@ -37,6 +38,7 @@ BENCHES = {
     "vdi": "msp.backup.drills.disk:vdi",
 }
 ENGINES = tuple(BENCHES)
+GROUP = "msp.backup_drills"  # entry points of the benches of other people's engines
 SKIPPED = "skipped"
 NOT_HELD = "not held"
 
@@ -76,10 +78,18 @@ class Outcome:
         return self.verdict == SKIPPED
 
 
+def names() -> tuple[str, ...]:
+    """Return the engines that have a drill: ours, then those of plug-ins."""
+    return (*ENGINES, *(name for name in plugins.names(GROUP) if name not in BENCHES))
+
+
 def bench(engine: str) -> Bench:
     """Return what makes an engine's backups; raises Misconfigured for an engine that has no drill."""
+    if engine not in names():
+        raise Misconfigured(f"There is no drill for {engine}.", advice=f"There is one for {', '.join(names())}.")
     if engine not in BENCHES:
-        raise Misconfigured(f"There is no drill for {engine}.", advice=f"There is one for {', '.join(ENGINES)}.")
+        foreign: Bench = plugins.load(GROUP, engine)
+        return foreign
     module, _, name = BENCHES[engine].partition(":")
     found: Bench = getattr(importlib.import_module(module), name)
     return found

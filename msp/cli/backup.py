@@ -213,7 +213,7 @@ def drill(ctx: click.Context, engines: tuple[str, ...], more: tuple[str, ...], a
     kept = console.settings().key_path.exists()
     outcomes: list[drills.Outcome] = []
     with _tidy():
-        for engine in named or drills.ENGINES:
+        for engine in named or drills.names():
             made = drills.drill(engine, _scratch() or default_base(), utc_now())
             outcomes += made
             if kept:

@@ -56,7 +56,7 @@ def ask(session: Session, now: datetime) -> int:
     known, asked = last(session), 0
     for engine in session.scalars(select(BackupPlan.engine).where(BackupPlan.enabled).distinct()):
         rows = known.get(engine, [])
-        if engine in drill.ENGINES and not (rows and now - rows[0].at < EVERY):
+        if engine in drill.names() and not (rows and now - rows[0].at < EVERY):
             job_id = f"drill:{engine}:{now:%Y-%m-%d}"
             asked += queues.enqueue(session, queues.RESTORES, HANDLER, {"engine": engine}, job_id=job_id)
     return asked
