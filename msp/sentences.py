@@ -27,21 +27,36 @@ LONGEST = 4000  # characters of what is looked at; more is output of machines
 WEAK = 16  # fixed letters: with fewer, such as "Add {what}.", a value must be a name or known, no prose
 _PROSE = 5  # words
 _JOINED = 4  # sentences that may stand in one key
+_DEEP = 3  # values within values that are looked at: a text made to be slow stays cheap
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A sentence with slots."""
+    """A sentence with slots: `fixed` stands around them, so there is one more of it than of slots."""
 
     slots: tuple[str, ...]
-    weight: int  # letters that are fixed: the more, the surer a match
-    pattern: re.Pattern[str]
+    fixed: tuple[str, ...]
     translation: str
 
+    @property
+    def weight(self) -> int:
+        """Letters that are fixed: the more, the surer a match."""
+        return sum(map(len, self.fixed))
+
     def values_in(self, text: str) -> dict[str, str] | None:
-        """Return the values with which this sentence reads as `text`, or None."""
-        match = self.pattern.fullmatch(text)
-        return dict(zip(self.slots, match.groups(), strict=True)) if match else None
+        """Return the shortest values with which this sentence reads as `text`, or None. Takes linear time."""
+        first, *between, last = self.fixed
+        end = len(text) - len(last)
+        if not text.startswith(first) or not text.endswith(last) or end < len(first):
+            return None
+        values, at = [], len(first)
+        for part in between:
+            found = text.find(part, at, end)
+            if found < 0:
+                return None
+            values.append(text[at:found])
+            at = found + len(part)
+        return dict(zip(self.slots, [*values, text[at:end]], strict=True))
 
 
 @dataclass(frozen=True)
@@ -55,7 +70,7 @@ class Catalogue:
     plain: Mapping[str, str]
     templates: Mapping[str, Sequence[Template]]
 
-    def whole(self, text: str, *, strict: bool) -> str | None:
+    def whole(self, text: str, depth: int, *, strict: bool) -> str | None:
         """Return the translation of one sentence. strict: no value may hold a further sentence."""
         if (known := self.plain.get(text)) is not None:
             return known
@@ -65,7 +80,7 @@ class Catalogue:
             values = template.values_in(text)
             if values is None or (strict and any(_SWALLOWED.search(value) for value in values.values())):
                 continue
-            told = {name: self.text(value) for name, value in values.items()}
+            told = {name: self.text(value, depth + 1) for name, value in values.items()}
             if template.weight < WEAK and any(
                 told[name] == value and len(value.split()) >= _PROSE for name, value in values.items()
             ):
@@ -73,36 +88,38 @@ class Catalogue:
             return "".join(told[part] if at % 2 else part for at, part in enumerate(_SLOT.split(template.translation)))
         return None
 
-    def text(self, text: str) -> str:
-        """Return a text with each of its sentences translated that is known."""
+    def text(self, text: str, depth: int = 0) -> str:
+        """Return a text with each of its sentences translated that is known. depth: values within values so far."""
         bare = text.strip()
-        if " " not in bare:  # a name, a number
+        if " " not in bare or depth > _DEEP:  # a name, a number
             return text.replace(bare, self.plain[bare], 1) if bare in self.plain else text
-        if (found := self.whole(bare, strict=True)) is None:
-            found = self._parts(bare)
+        if (found := self.whole(bare, depth, strict=True)) is None:
+            found = self._parts(bare, depth)
         if found is None:
-            found = self.whole(bare, strict=False)
+            found = self.whole(bare, depth, strict=False)
         return text if found is None else text.replace(bare, found, 1)
 
-    def _parts(self, text: str, borders: tuple[re.Pattern[str], ...] = _BORDERS) -> str | None:
+    def _parts(self, text: str, depth: int, borders: tuple[re.Pattern[str], ...] = _BORDERS) -> str | None:
         """Translate piece by piece; None if nothing is known."""
         for at, border in enumerate(borders):
             pieces, between = border.split(text), border.findall(text)
-            if len(pieces) > 1 and (found := self._joined(pieces, between, borders[at + 1 :])) is not None:
+            if len(pieces) > 1 and (found := self._joined(pieces, between, depth, borders[at + 1 :])) is not None:
                 return found
         return None
 
-    def _joined(self, pieces: list[str], between: list[str], finer: tuple[re.Pattern[str], ...]) -> str | None:
+    def _joined(
+        self, pieces: list[str], between: list[str], depth: int, finer: tuple[re.Pattern[str], ...]
+    ) -> str | None:
         out, known, at = "", False, 0
         while at < len(pieces):
             for upto in range(min(len(pieces), at + _JOINED), at, -1):  # a key may hold several sentences
                 gaps = [*between[at : upto - 1], ""]
                 piece = "".join(part + gap for part, gap in zip(pieces[at:upto], gaps, strict=True))
-                if (translated := self.whole(piece, strict=True)) is not None:
+                if (translated := self.whole(piece, depth, strict=True)) is not None:
                     break
             else:
                 piece, upto = pieces[at], at + 1
-                translated = self._parts(piece, finer)
+                translated = self._parts(piece, depth, finer)
             out += piece if translated is None else translated
             out += between[upto - 1] if upto < len(pieces) else ""
             known, at = known or translated is not None, upto
@@ -146,8 +163,7 @@ def catalogue_of(pairs: Iterable[tuple[str, str]]) -> Catalogue:
         if (head := _HEAD.fullmatch(english)) and (translated := _HEAD.fullmatch(translation)):
             pairs.append((head[1], translated[1]))  # "Not so. {detail}" where there is no detail
         fixed = _SLOT.split(english)[::2]
-        pattern = re.compile("(.*?)".join(map(re.escape, fixed)), re.DOTALL)
-        one = Template(slots, sum(map(len, fixed)), pattern, translation)
+        one = Template(slots, tuple(fixed), translation)
         templates.append((one, set(_WORD.findall(_SLOT.sub("_", english)))))  # "_": a word that a value may lengthen
     counted = Counter(word for _, words in templates for word in words)
     index: dict[str, list[Template]] = {}
@@ -156,5 +172,5 @@ def catalogue_of(pairs: Iterable[tuple[str, str]]) -> Catalogue:
     return Catalogue(plain, index)
 
 
-def _surest(one: Template) -> tuple[int, str]:
-    return -one.weight, one.pattern.pattern
+def _surest(one: Template) -> tuple[int, tuple[str, ...]]:
+    return -one.weight, one.fixed

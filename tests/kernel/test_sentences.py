@@ -3,6 +3,7 @@
 import ast
 import re
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,17 @@ def test_english_and_long_output_stay_as_they_are() -> None:
     assert said("The message is empty.", "ru") == "Сообщение пустое."
     assert said("The message is empty.", "fr") == "The message is empty."
     assert said("x" * (sentences.LONGEST + 1), "ru").startswith("xxx")
+
+
+@pytest.mark.parametrize(
+    "piece", ["Known: ", "Add ", "; ", ". ", "Step 1 (a): ", "a is b; ", "Visit x cannot be confirmed: "]
+)
+def test_a_text_made_to_be_slow_is_not(piece: str) -> None:
+    """Anybody may write a subject; two seconds would be a thousand times what a sentence takes."""
+    text = (piece * sentences.LONGEST)[: sentences.LONGEST - 1] + "."
+    began = time.process_time()
+    catalogue("ru").text(text)
+    assert time.process_time() - began < 2
 
 
 def test_slots_are_named_after_what_they_hold() -> None:
