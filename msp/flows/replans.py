@@ -16,7 +16,7 @@ from msp.clock import utc_now
 from msp.dispatch import board_problem, visits
 from msp.dispatch.calm import calmed
 from msp.dispatch.changes import changes, figures
-from msp.dispatch.models import Appointment, Replan, WorkOrder
+from msp.dispatch.models import Appointment, Replan, Technician, WorkOrder
 from msp.dispatch.solve import solve
 from msp.engine import queues
 from msp.errors import Conflict, Misconfigured, NotFound, Refused
@@ -201,6 +201,7 @@ def _carry_out(
                 f"{_summary(session, one)} has changed since the plan was made.",
                 advice="Leave this change out, or plan anew.",
             )
+    _lock_technicians(session, chosen)
     before = {order: _memory(visit) for order, visit in current.items()}
     for visit in current.values():
         if visit is not None:
@@ -225,6 +226,13 @@ def _carry_out(
             }
         )
     return undo
+
+
+def _lock_technicians(session: Session, chosen: Sequence[dict[str, Any]]) -> None:
+    """Lock whoever gets a visit, in one order: of two plans accepted at once one waits for the other."""
+    wanted = {one["technician"] for one in chosen if one["technician"] is not None}
+    query = select(Technician.id).where(Technician.id.in_(wanted)).order_by(Technician.id).with_for_update()
+    session.scalars(query).all()
 
 
 def _as_seen(session: Session, one: dict[str, Any], standing: Appointment | None) -> bool:

@@ -320,3 +320,27 @@ def test_whatever_is_found_for_a_random_board_can_be_accepted(board: Board) -> N
             for other in held:
                 apart = one.id == other.id or one.technician_id != other.technician_id
                 assert apart or one.ends_at <= other.starts_at or other.ends_at <= one.starts_at
+
+
+def test_of_two_who_accept_at_the_same_moment_one_is_first(board: Board) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+    from threading import Barrier
+
+    plans, barrier = [board.planned(), board.planned()], Barrier(2)
+
+    def accept(replan: int, by: str) -> str:
+        barrier.wait()
+        try:
+            with board.world.database.begin() as session:
+                replans.accept(session, replan, list(board.orders.values()), by=by, now=utc_now())
+        except Conflict as error:
+            return error.what
+        return ""
+
+    with ThreadPoolExecutor(2) as pool:
+        told = sorted(pool.map(accept, plans, ("dora", "emil")))
+    assert told[0] == ""
+    assert "has changed since the plan was made" in told[1]
+    assert {name: one[0] for name, one in board.standing().items() if one} == {
+        "north": "Nora", "south": "Sven", "waiting": "Nora",
+    }  # fmt: skip

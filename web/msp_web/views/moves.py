@@ -45,9 +45,9 @@ def judged(work_order_id: int) -> ResponseReturnValue:
         found = feedback.judge(session, order, who, at, utc_now())
     begins, ends = at.astimezone(language.zone()), found.ends_at.astimezone(language.zone())
     return jsonify(
-        breaks=found.breaks,
-        warns=found.warns,
-        touched=found.touched,
+        breaks=[language.said(one) for one in found.breaks],
+        warns=[language.said(one) for one in found.warns],
+        touched=[language.said(one) for one in found.touched],
         cost=None if found.cost is None else round(found.cost),
         leaves_promise=found.leaves_promise,
         words=f"{who.name} · {begins:%H:%M}–{ends:%H:%M}",

@@ -58,7 +58,7 @@ def ask() -> ResponseReturnValue:
             found = replans.ask(session, begins, ends, seconds=seconds, client_ids=mine, by=actor().name, now=now)
             ident = found.id
     except Misconfigured as error:
-        flash(f"{error.what} {error.advice}", "danger")
+        flash(language.explained(error), "danger")
         return redirect(url_for("dispatch.board", day=day.isoformat()), code=303)
     return redirect(url_for("replans.show", replan_id=ident), code=303)
 
