@@ -8,6 +8,7 @@ Strings are English in the code. `ru` is translated by hand; `en` repeats the co
 
 import io
 import json
+import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ from sentences import sentences
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ROOT / "web" / "msp_web"
 FOLDER = PAGES / "translations"
+SLOT = re.compile(r"%\((\w+)\)s")
 SAID = ROOT / "msp" / "translations"
 LOCALES = ("en", "ru")
 METHODS = [("**.py", "python"), ("templates/**.html", "jinja2")]
@@ -66,14 +68,21 @@ def stored(locale: str, file: Path | None = None) -> Catalog:
 
 
 def updated(locale: str, template: Catalog, file: Path | None = None) -> Catalog:
-    """Return the stored catalogue with the strings of `template` and no others. Nothing is guessed."""
+    """Return the stored catalogue with the strings of `template` and no others. Nothing is guessed.
+
+    Slots of a sentence (`file` is its catalogue) are named after variables; it stays translated when those are renamed.
+    """
     old = stored(locale, file)
+    renamed = {SLOT.sub("\0", one.id): one for one in old if file and one.id and isinstance(one.id, str)}
     new = Catalog(locale=locale, project="msp-toolkit", charset="utf-8")
     for message in template:
         if not message.id:
             continue
         known = old.get(message.id if isinstance(message.id, str) else message.id[0], message.context)
         text = known.string if known is not None and known.id == message.id and not known.fuzzy else ""
+        if not text and isinstance(message.id, str) and (same := renamed.get(SLOT.sub("\0", message.id))):
+            slots = dict(zip(SLOT.findall(same.id), SLOT.findall(message.id), strict=True))
+            text = SLOT.sub(lambda slot, slots=slots: f"%({slots[slot[1]]})s", str(same.string))
         if locale == "en":
             text = message.id
         new.add(message.id, text, locations=sorted({(file, 0) for file, _ in message.locations}))

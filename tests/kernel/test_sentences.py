@@ -7,6 +7,9 @@ import time
 from pathlib import Path
 
 import pytest
+from babel.messages.catalog import Catalog
+from babel.messages.mofile import read_mo
+from babel.messages.pofile import read_po
 
 from msp import sentences
 from msp.sentences import Catalogue, catalogue, catalogue_of, said
@@ -14,6 +17,7 @@ from msp.sentences import Catalogue, catalogue, catalogue_of, said
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 
+import translations  # noqa: E402
 from sentences import sentences as extracted  # noqa: E402  (the tool, not the module)
 from sentences import template  # noqa: E402
 
@@ -97,3 +101,17 @@ def test_every_sentence_of_the_source_is_found_again_with_its_values() -> None:
         if translated == said_so or any(f"v{number}" not in translated for number in range(len(names))):
             lost.append((said_so, translated))
     assert not lost, f"run `python tools/translations.py` and translate: {lost[:5]}"
+
+
+def test_the_compiled_sentences_are_those_of_the_source() -> None:
+    with (sentences.FOLDER / "ru.po").open("rb") as source, (sentences.FOLDER / "ru.mo").open("rb") as compiled:
+        written = {one.id: one.string for one in read_po(source) if one.id and one.string}
+        assert {one.id: one.string for one in read_mo(compiled) if one.id} == written
+
+
+def test_a_renamed_variable_leaves_its_sentence_translated(tmp_path: Path) -> None:
+    (tmp_path / "ru.po").write_text('msgid "%(path)s is gone."\nmsgstr "%(path)s больше нет."\n', "utf-8")
+    fresh = Catalog(locale="ru")
+    fresh.add("%(file)s is gone.", locations=[("x.py", 0)])
+    updated = translations.updated("ru", fresh, tmp_path / "ru.po")
+    assert updated.get("%(file)s is gone.").string == "%(file)s больше нет."
