@@ -36,7 +36,7 @@ def judge(session: Session, order: WorkOrder, technician: Technician, starts_at:
     ends_at = starts_at + order.duration
     current = visits.standing(session, order.id)
     breaks = _never(order, technician, current)
-    breaks += [f"{technician.name} lacks {what}." for what in visits.lacking(technician, order.skills)]
+    breaks += [f"{technician.name} does not have the skill {what}." for what in visits.lacking(technician, order.skills)]
     fetched, short = _parts(session, order, technician, current)
     breaks += short
     warns, touched = list(fetched), list[str]()

@@ -240,7 +240,7 @@ def assign(
     _nobody_was_first(session, current, expected_version)
     if current is not None:
         _release(session, current)
-    missing = [f"{technician.name} lacks {what}" for what in lacking(technician, order.skills)]
+    missing = [f"{technician.name} does not have the skill {what}" for what in lacking(technician, order.skills)]
     if not technician.active:
         missing.append(f"{technician.name} is not active")
     held = _held_parts(session, order, technician, missing)

@@ -135,7 +135,7 @@ def test_work_is_dragged_onto_a_day_with_the_servers_word_and_undone(room: Room)
 
     drag(page, waiting, room.point(page, unable, 10))
     page.wait_for_selector("#drag-says.hard")
-    assert "Udo lacks welding" in page.inner_text("#drag-says")
+    assert "Udo does not have the skill welding" in page.inner_text("#drag-says")
     page.keyboard.press("Escape")
     page.mouse.up()
     assert room.visit(order).state == "proposed", "a drag that was given up changed something"
