@@ -3,6 +3,7 @@
 Schedules and tickets follow in the same transaction.
 """
 
+import os
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -57,6 +58,14 @@ def ask_trial(session: Session, draft: BackupDraft, settings: Settings, now: dat
     return job_id
 
 
+def followed(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a case whose places on this machine stand without symbolic links: they must not lead elsewhere."""
+    here = [
+        name for name in ("repo", "file") if str(document.get(name) or "").startswith("/") and not document.get("on")
+    ]
+    return {**document, **{name: os.path.realpath(str(document[name])) for name in here}}
+
+
 def perform_trial(settings: Settings, draft_id: int, number: int) -> None:
     """Do the first restore of a draft with no transaction open, and keep what could be asserted.
 
@@ -72,7 +81,9 @@ def perform_trial(settings: Settings, draft_id: int, number: int) -> None:
         client_id = draft.client_id
         secret = vault.get(session, name, client_id=client_id).value if name else None
         case = drafts.parsed(draft, secret=secret, now=now)
-        drafts.refuse_foreign(session, client_id, drafts.document(draft, asserted=False), closed_places(settings))
+        drafts.refuse_foreign(
+            session, client_id, followed(drafts.document(draft, asserted=False)), closed_places(settings)
+        )
     base = settings.scratch_path.resolve()
     base.mkdir(parents=True, exist_ok=True, mode=0o700)
 
