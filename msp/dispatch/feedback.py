@@ -12,7 +12,11 @@ from msp.dispatch.models import Appointment, Shift, Technician, WorkOrder
 from msp.dispatch.roads import book
 
 MINUTE = timedelta(minutes=1)
-FIXED = {"on_the_way": "is on the way", "working": "is at work", "done": "is done"}
+FIXED = {
+    "on_the_way": "The visit cannot move: somebody is on the way.",
+    "working": "The visit cannot move: somebody is at work there.",
+    "done": "The visit cannot move: it is done.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,9 @@ def judge(session: Session, order: WorkOrder, technician: Technician, starts_at:
     ends_at = starts_at + order.duration
     current = visits.standing(session, order.id)
     breaks = _never(order, technician, current)
-    breaks += [f"{technician.name} does not have the skill {what}." for what in visits.lacking(technician, order.skills)]
+    breaks += [
+        f"{technician.name} does not have the skill {what}." for what in visits.lacking(technician, order.skills)
+    ]
     fetched, short = _parts(session, order, technician, current)
     breaks += short
     warns, touched = list(fetched), list[str]()
@@ -78,7 +84,7 @@ def _never(order: WorkOrder, technician: Technician, current: Appointment | None
     if order.state == "cancelled":
         return ["The work order is cancelled."]
     state = current.state if current is not None else order.state
-    found = [f"The visit cannot move: somebody {FIXED[state]}."] if state in FIXED else []
+    found = [FIXED[state]] if state in FIXED else []
     return found if technician.active else [*found, f"{technician.name} is not active."]
 
 
