@@ -82,6 +82,7 @@ def trsp(file: Path) -> Json:
     spares = max(len(row[3]) for row in rows)
     everything = {**{f"tool {t}": BIG for t in tools}, **{f"part {p}": BIG for p in range(spares)}}
     found["depots"] = [{"id": "main", "location": "0", "service": 0, "stock": everything}]
+    found["weights"]["waiting"] = 0.5  # working time is what this yardstick counts
     found["technicians"] = [
         {
             "id": f"k{at}",

@@ -21,6 +21,7 @@ class Verdict:
     tier3: float = 0
     travel: int = 0
     overtime: int = 0
+    waiting: int = 0  # neither travel, work nor break, between departures and finishes
     late: int = 0  # visits
     dropped: int = 0
     moved: int = 0  # promised visits outside their promise, or dropped
@@ -240,6 +241,8 @@ class _Judge:
             self.say(f"{label}: travels {travel} minutes, more than {most}.")
         self.verdict.travel += travel
         self.verdict.overtime += max(0, finish - shift["end"])
+        self.verdict.waiting += finish - depart - travel - service
+        self.verdict.waiting -= len(pauses) * int(rest["duration"]) if rest is not None else 0
         self.work[tech["id"]] = self.work.get(tech["id"], 0) + service + travel
 
     @staticmethod
@@ -401,6 +404,7 @@ class _Judge:
             _weight(weights, "travel", 1) * verdict.travel
             + _weight(weights, "overtime", 1) * verdict.overtime
             + _weight(weights, "change_tech", 0) * verdict.changed
+            + _weight(weights, "waiting", 0) * verdict.waiting
         )
         shares = []
         for name, tech in self.techs.items():

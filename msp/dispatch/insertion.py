@@ -57,7 +57,7 @@ def positions(
     place, length = loc[node], net.dur[node]
     open_, close, wins = net.lo[node], net.hi[node], net.wins[node]
     dead, own = net.dead[node], net.cost[node]
-    scale, w_travel = solution.scale, solution.w_travel
+    scale, w_travel, w_wait = solution.scale, solution.w_travel, solution.w_wait
     room = net.room[lane] - timing.travel
     past = net.past[lane]
     first = not seq and not past.stops
@@ -82,6 +82,8 @@ def positions(
         if extra > room:
             continue
         d2 = w_travel * (extra + old_travel if first else extra)
+        if w_wait:  # against what is waited now before the next stop; what comes after that is not looked at
+            d2 += w_wait * _waited(solution, lane, i, node, t, to, on)
         if scale * own + d2 >= ceiling and timing.cost == 0:
             continue
         a = t + to
@@ -139,6 +141,20 @@ def positions(
             if best_only:
                 ceiling = price
     return found
+
+
+def _waited(solution: Solution, lane: int, at: int, node: int, leave: int, to: int, on: int) -> int:
+    """Return how many more minutes are waited around a visit that comes before stop number `at`, about."""
+    net, route = solution.net, solution.lanes[lane]
+    seq, starts = route.seq, route.timing.starts
+    begin = max(leave + to, net.lo[node])
+    if at == len(seq):
+        return begin - leave - to if at else 0
+    due, over = starts[at], on + net.dur[node]
+    if not at:  # the technician leaves later
+        return max(0, due - over - max(begin, min(net.hi[node], due - over)))
+    before: int = due - leave - net.table[net.loc[seq[at - 1]]][net.loc[seq[at]]]
+    return begin - leave - to + max(0, due - begin - over) - max(0, before)
 
 
 def cheapest(

@@ -25,6 +25,7 @@ class Past:
     end: int  # when the frozen stops are over; going home may begin then
     stops: list[tuple[str, int, int, dict[str, int] | None]] = field(default_factory=list)  # kind, node, start, goods
     travel: int = 0
+    busy: int = 0  # minutes of work and break
     cost: float = 0
     rested: bool = False
 
@@ -187,6 +188,7 @@ class Network:
             if kind == "break":
                 past.rested, pause = True, shift.rest.duration if shift.rest else 0
                 past.stops.append((kind, node, start, goods))
+                past.busy += pause
                 past.base = max(past.base, start + pause)
                 past.end = max(leaves + pause, start + pause)
                 continue
@@ -225,6 +227,7 @@ class Network:
             )
         past.stops.append((kind, node, start, goods))
         past.travel += minutes
+        past.busy += self.dur[node]
         past.place = self.loc[node]
         end = start + self.dur[node]
         past.base = max(past.base, end)
@@ -258,6 +261,7 @@ class Network:
             if gap == len(past.stops) - 1:
                 past.end = begin + length
             past.rested = True
+            past.busy += length
             return
 
     # who may do what

@@ -94,6 +94,7 @@ class Weights:
     travel: float = 1
     overtime: float = 1
     balance: float = 0
+    waiting: float = 0  # per minute between a departure and a finish that is no travel, work or break
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +249,7 @@ def from_json(value: Any) -> Problem:
         weights = Weights(
             **{
                 name: given.get(name).number(least=0)
-                for name in ("renegotiate", "change_tech", "travel", "overtime", "balance")
+                for name in ("renegotiate", "change_tech", "travel", "overtime", "balance", "waiting")
                 if given.has(name)
             }
         )

@@ -1,6 +1,7 @@
 """From the search's lanes back to a plan that people and programs can read."""
 
 from msp.dispatch.plan import Plan, Route, Stop
+from msp.dispatch.schedule import departure, late_starts
 from msp.dispatch.solution import Solution
 
 
@@ -33,24 +34,17 @@ def route_of(solution: Solution, lane: int) -> Route | None:
         return None
     stops = [_stop(solution, lane, kind, node, start, goods) for kind, node, start, goods in past.stops]
     timing = made.timing
+    starts = late_starts(net, lane, made.seq, timing) if solution.w_wait else timing.starts
     takes = solution.allotted[net.tech[lane]].takes
     for at, node in enumerate(made.seq):
         if timing.rest_at == at:
             stops.append(Stop("break", timing.rest_start))
         kind = "depot" if node >= net.first_depot else "visit"
         goods = takes.get((lane, at), {}) if kind == "depot" else solution.brings.get((net.visit[node], lane))
-        stops.append(_stop(solution, lane, kind, node, timing.starts[at], goods))
+        stops.append(_stop(solution, lane, kind, node, starts[at], goods))
     if timing.rest_at == len(made.seq):
         stops.append(Stop("break", timing.rest_start))
-    if past.stops:
-        depart = past.depart
-    else:
-        rest = net.rest[lane]
-        lead = rest[0] if timing.rest_at == 0 and rest is not None else 0
-        depart = timing.starts[0] - net.table[past.place][net.loc[made.seq[0]]] - lead
-        if timing.rest_at == 0:
-            depart = min(depart, timing.rest_start)
-        depart = max(depart, past.base)
+    depart = past.depart if past.stops else departure(net, lane, made.seq, timing, starts[0])
     return Route(problem.technicians[net.tech[lane]].id, net.shift[lane], depart, timing.finish, tuple(stops))
 
 

@@ -26,10 +26,12 @@ class Timing(NamedTuple):
 class Lane:
     """A route with its timing and labels; never changed once made, so that undoing is putting the old one back."""
 
-    __slots__ = ("ahead", "ahead_rested", "by", "by_rested", "key", "seq", "soft", "soft_rested", "timing", "widest")
+    __slots__ = (
+        "ahead", "ahead_rested", "by", "by_rested", "key", "seq", "soft", "soft_rested", "timing", "waiting", "widest",
+    )  # fmt: skip
 
-    def __init__(self, seq: list[int], timing: Timing, labels: tuple[Any, ...], key: int) -> None:
-        self.seq, self.timing, self.key = seq, timing, key
+    def __init__(self, seq: list[int], timing: Timing, labels: tuple[Any, ...], key: int, waiting: int = 0) -> None:
+        self.seq, self.timing, self.key, self.waiting = seq, timing, key, waiting
         self.ahead, self.ahead_rested, self.by, self.by_rested, self.widest, self.soft, self.soft_rested = labels
 
 
@@ -130,6 +132,53 @@ def _with_break(
     if t > limit:
         return None
     return Timing(cost, travel, t - end if t > end else 0, times, gap, begin, t)
+
+
+def late_starts(net: Network, lane: int, seq: list[int], timing: Timing) -> list[int]:
+    """Return the starts moved as late as they can be without a later finish or a worse promise.
+
+    A route with a break, with something frozen, or with visits tied to others stays as it is.
+    """
+    if timing.rest_at >= 0 or net.past[lane].stops or any(net.tied[net.visit[n]] for n in seq if n < net.first_depot):
+        return timing.starts
+    found = list(timing.starts)
+    place, leave = net.dest[lane], timing.finish
+    for at in range(len(seq) - 1, -1, -1):
+        n = seq[at]
+        t = min(leave - net.table[net.loc[n]][place] - net.dur[n], net.hi[n])
+        if net.cost[n] or found[at] + net.dur[n] > net.dead[n]:
+            t = found[at]  # late or moved as it is: not a minute more
+        t = min(t, max(net.dead[n] - net.dur[n], found[at]))
+        if net.wins[n] is not None:
+            t = closing(net.wins[n], t)
+        found[at] = max(t, found[at])
+        place, leave = net.loc[n], found[at]
+    return found
+
+
+def departure(net: Network, lane: int, seq: list[int], timing: Timing, first: int) -> int:
+    """Return when a technician leaves for a route of which nothing has happened, to start its first stop at `first`."""
+    past, rest = net.past[lane], net.rest[lane]
+    lead = rest[0] if timing.rest_at == 0 and rest is not None else 0
+    depart: int = first - net.table[past.place][net.loc[seq[0]]] - lead
+    if timing.rest_at == 0:
+        depart = min(depart, timing.rest_start)
+    return max(depart, past.base)
+
+
+def waiting(net: Network, lane: int, seq: list[int], timing: Timing) -> int:
+    """Return the minutes of a route that are neither travel, work nor break, left as late as it can be."""
+    past, rest = net.past[lane], net.rest[lane]
+    if past.stops:
+        depart = past.depart
+    elif seq:
+        depart = departure(net, lane, seq, timing, late_starts(net, lane, seq, timing)[0])
+    else:
+        return 0
+    busy: int = past.travel + past.busy + timing.travel + sum(net.dur[n] for n in seq)
+    if timing.rest_at >= 0 and rest is not None:
+        busy += rest[0]
+    return int(timing.finish) - depart - busy
 
 
 def opening(windows: Any, t: int) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from msp.dispatch.network import FAR, Network
-from msp.dispatch.schedule import Lane, labels, schedule
+from msp.dispatch.schedule import Lane, Timing, labels, schedule, waiting
 from msp.dispatch.stock import Allotment, allot
 
 _NONE = object()
@@ -41,6 +41,7 @@ class Solution:
         self.home = self._home()
         weights = net.problem.weights
         self.w_travel, self.w_over, self.w_change = weights.travel, weights.overtime, weights.change_tech
+        self.w_wait = weights.waiting
         self.scale = 1.0  # of tier 1 against tier 2 in the search's single figure
         self.log: list[tuple[Any, Any, Any]] = []
         self.tier1 = float(sum(net.drop))
@@ -72,6 +73,7 @@ class Solution:
             self.tier1 += past.cost
             self.tier2 += self.w_travel * (self.lanes[lane].timing.travel + past.travel if past.stops else 0)
             self.tier2 += self.w_over * self.lanes[lane].timing.over if past.stops else 0
+            self.tier2 += self.w_wait * self.lanes[lane].waiting if past.stops else 0
             for kind, node, start, goods in past.stops:
                 if kind == "visit":
                     self.enter(node, lane)
@@ -148,13 +150,15 @@ class Solution:
     def _made(self, lane: int, seq: list[int]) -> Lane:
         timing = schedule(self.net, lane, seq)
         if timing is None:  # an empty lane that cannot be driven (closed) still needs something in its place
-            from msp.dispatch.schedule import Timing
-
             empty = [-FAR] * (len(seq) + 1)
             return Lane(
                 seq, Timing(0, 0, 0, [], -1, -1, 0), ([FAR], [FAR], empty, empty, empty, empty, empty), self._key()
             )
-        return Lane(seq, timing, labels(self.net, lane, seq), self._key())
+        return self._lane(lane, seq, timing)
+
+    def _lane(self, lane: int, seq: list[int], timing: Timing) -> Lane:
+        waited = waiting(self.net, lane, seq, timing) if self.w_wait else 0
+        return Lane(seq, timing, labels(self.net, lane, seq), self._key(), waited)
 
     def _key(self) -> int:
         self.key += 1
@@ -165,14 +169,15 @@ class Solution:
         past = self.net.past[lane]
         if not made.seq and not past.stops:
             return 0
-        return self.w_travel * (made.timing.travel + past.travel) + self.w_over * made.timing.over
+        driven = self.w_travel * (made.timing.travel + past.travel)
+        return driven + self.w_over * made.timing.over + self.w_wait * made.waiting
 
     def store(self, lane: int, seq: list[int]) -> bool:
         timing = schedule(self.net, lane, seq)
         if timing is None:
             return False
         old = self.lanes[lane]
-        new = Lane(seq, timing, labels(self.net, lane, seq), self._key())
+        new = self._lane(lane, seq, timing)
         self.tier1 += timing.cost - old.timing.cost
         self.tier2 += self.price(lane, new) - self.price(lane, old)
         self.put(self.lanes, lane, new)

@@ -100,8 +100,9 @@ def problem(seed: int, *, visits: int = 30, technicians: int = 5, days: int = 2,
         ],
         "visits": wanted,
         "incumbent": None,
-        "weights": {"renegotiate": 300, "change_tech": 15, "travel": 1, "overtime": 2, "balance": 100},
-    }
+        "weights": {"renegotiate": 300, "change_tech": 15, "travel": 1, "overtime": 2, "balance": 100,
+                    "waiting": (0, 1, 0, 3)[seed % 4]},
+    }  # fmt: skip
 
 
 def live(source: Json, plan: Json, seed: int, now: int) -> Json:

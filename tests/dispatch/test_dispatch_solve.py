@@ -116,3 +116,30 @@ def test_without_technicians_everything_is_left_out_with_a_reason() -> None:
     plan = solve(raw, iterations=5).plan
     assert len(plan["unassigned"]) == 3
     assert all(item["reason"] for item in plan["unassigned"])
+
+
+def test_waiting_is_saved_by_leaving_late_and_by_another_order() -> None:
+    """Two visits an hour apart by their windows: what is waited is as little as can be, and the checker counts it."""
+    raw = problem(3, visits=2, technicians=1)
+    first, second = raw["visits"]
+    for visit, window in ((first, [480, 700]), (second, [720, 740])):
+        visit.update(
+            windows=[window], duration=30, skills={}, parts={}, crew=1, only=None, never=[], after=[], sla=None
+        )
+        visit.update(promised=None, pin=None, drop=5000)
+    raw["technicians"][0].update(max_travel=None)
+    raw["technicians"][0]["shifts"] = [
+        {**raw["technicians"][0]["shifts"][0], "start": 480, "end": 1020, "overtime": 0, "break": None}
+    ]
+    waited = {}
+    for weight in (0, 1):
+        raw["weights"]["waiting"] = weight
+        found = solve(raw, iterations=20)
+        assert not found.verdict.dropped
+        waited[weight] = found.verdict.waiting
+        starts = [stop["start"] for route in found.plan["routes"] for stop in route["stops"]]
+        assert starts == sorted(starts)
+    assert waited[1] < waited[0]
+    (route,) = found.plan["routes"]
+    slack = 700 - route["stops"][0]["start"]
+    assert waited[1] == 0 or slack == 0, "it could have left later"
