@@ -70,9 +70,7 @@ class HostKeyChange(Model):
     asset_id: Mapped[int] = mapped_column(ForeignKey("configuration_item.id"), index=True)
     public_key: Mapped[str]
     reason: Mapped[str]  # how the new key was confirmed
-    state: Mapped[str] = mapped_column(
-        default="waiting"
-    )  # waiting, approved, declined, outdated, forced
+    state: Mapped[str] = mapped_column(default="waiting")  # waiting, approved, declined, outdated, forced
     asked_at: Mapped[datetime]
     asked_by: Mapped[str]
     decided_at: Mapped[datetime | None]

@@ -752,9 +752,7 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_ticket_asset_id"), ["asset_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_ticket_assignee_id"), ["assignee_id"], unique=False)
         batch_op.create_index(
-            "ix_ticket_client_counters",
-            ["client_id", "is_open", "line", "breached", "assignee_id"],
-            unique=False,
+            "ix_ticket_client_counters", ["client_id", "is_open", "line", "breached", "assignee_id"], unique=False
         )
         batch_op.create_index("ix_ticket_client_open", ["client_id", "is_open", "next_due_at"], unique=False)
         batch_op.create_index("ix_ticket_counters", ["is_open", "line", "breached", "assignee_id"], unique=False)
