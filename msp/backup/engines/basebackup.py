@@ -24,6 +24,8 @@ from msp.backup.verdict import Finding, Weight
 from msp.errors import StepFailed
 
 TAR = re.compile(r"(base|pg_wal|\d+)\.tar(\.\w+)?")
+LOG = "pg_wal"
+ZEROS = 1 << 30  # bytes: segments of the log are mostly zeros, so below that their packing is no sign of a bomb
 STARTED = re.compile(r"^START TIME: (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (\S+)", re.MULTILINE)
 #: Files of the old server that would make the copy follow another server, or run its commands.
 OLD_SETTINGS = ("standby.signal", "recovery.signal", "recovery.conf", "postmaster.pid", "postmaster.opts")
@@ -69,9 +71,10 @@ class BaseBackupEngine(DatabaseEngine):
             if not (self.place / "PG_VERSION").is_file():
                 return damaged(f"{self.place} holds neither PG_VERSION nor base.tar")
             return self._verified(self.place)
-        for path in archives.values():
+        for name, path in archives.items():
+            room = self.scratch.room() if name != LOG else max(self.scratch.room(), ZEROS)
             try:
-                with unpacked(path, self.runner, self.scratch.room()) as (stream, _):
+                with unpacked(path, self.runner, room) as (stream, _):
                     size = 0
                     while block := stream.read(1 << 20):
                         size += len(block)
@@ -130,23 +133,24 @@ class BaseBackupEngine(DatabaseEngine):
     def _unpack(self, archives: dict[str, Path], folder: Path) -> tuple[Finding, ...]:
         """Unpack every archive to its place in `folder`/data and compare the whole with the manifest."""
         data = folder / "data"
-        targets = {"base": data, "pg_wal": data / "pg_wal"}
+        targets = {"base": data, LOG: data / "pg_wal"}
         for number in archives.keys() - targets.keys():
             targets[number] = folder / f"tablespace-{number}"
         for name in sorted(archives, key=list(targets).index):
             targets[name].mkdir(mode=0o700, exist_ok=True)
+            least = ZEROS // hostile.BOMB_RATIO if name == LOG else 0
             with unpacked(archives[name], self.runner) as (stream, handle):
                 result = hostile.unpack(
                     stream,
                     targets[name],
                     room=self.scratch.room(),
-                    packed=lambda handle=handle: os.lseek(handle, 0, os.SEEK_CUR),  # type: ignore[misc]
+                    packed=lambda h=handle, least=least: max(least, os.lseek(h, 0, os.SEEK_CUR)),  # type: ignore[misc]
                 )
             if found := tuple(finding for finding in result.findings if finding.weight > Weight.WARN):
                 return found
         if not (data / "PG_VERSION").is_file():
             return damaged("base.tar holds no PG_VERSION")
-        for number in targets.keys() - {"base", "pg_wal"}:
+        for number in targets.keys() - {"base", LOG}:
             link = data / "pg_tblspc" / number
             link.unlink(missing_ok=True)
             link.symlink_to(targets[number])
