@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from msp import db, evidence
@@ -22,6 +23,7 @@ from msp.contracts.models import Client, Contact, Site
 from msp.dispatch.models import Part, Shift, Stock, Technician
 from msp.flows import install
 from msp.people import users
+from msp.people.models import User
 from msp.settings import Settings
 from msp.vault import Vault, create_key_file
 
@@ -180,7 +182,15 @@ def _field_service(session: Session, now: datetime) -> None:
     session.flush()
     session.add_all(Stock(part_id=part.id, technician_id=None, quantity=6) for part in stored)
     for name, latitude, longitude, zone, skills in crew:
-        technician = Technician(name=name, latitude=latitude, longitude=longitude, time_zone=zone, skills=skills)
+        own = select(User.id).where(User.name == name)  # who has an account sees the own day on the phone
+        technician = Technician(
+            name=name,
+            latitude=latitude,
+            longitude=longitude,
+            time_zone=zone,
+            skills=skills,
+            user_id=session.scalar(own),
+        )
         session.add(technician)
         session.flush()
         session.add_all(Stock(part_id=part.id, technician_id=technician.id, quantity=1) for part in stored[:2])
