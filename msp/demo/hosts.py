@@ -126,6 +126,9 @@ class _Session(asyncssh.SSHServerSession[bytes]):
                 stream.cancel()
             await asyncio.gather(*streams, return_exceptions=True)
             process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001  there is no public way
+            if process.returncode is None:  # we are being closed: its end must find the loop open
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(process.wait(), 5)
         code = process.returncode
         if self._channel and not self._channel.is_closing():
             if code < 0:
