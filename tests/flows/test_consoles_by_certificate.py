@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import certified
 import pytest
 import sshd
 from world import World
@@ -18,7 +19,6 @@ from msp.people import users
 from msp.remote import ca
 from msp.remote.consoles import serving
 from msp.remote.consoles.models import ConsoleSession
-from msp.vault import Vault
 
 pytestmark = [pytest.mark.server, pytest.mark.skipif(bool(sshd.missing()), reason=sshd.missing())]
 
@@ -45,14 +45,7 @@ class Page:
 
 @pytest.fixture
 def server(world: World, tmp_path: Path) -> Iterator[sshd.Sshd]:
-    folder = tmp_path / "sshd"
-    folder.mkdir()
-    with world.database.begin() as session:
-        vault = Vault.from_file(world.settings.key_path)
-        authority = ca.create(session, vault, client_id=world.planted.clients["alfa"], by="test")
-        (folder / "ca.pub").write_text(authority.public_key + "\n")
-    options = f"TrustedUserCAKeys {folder}/ca.pub\nLogLevel INFO\nAuthorizedKeysFile none\nForceCommand /bin/sh"
-    with sshd.running(folder, options=options) as running:
+    with certified.host(world, tmp_path / "sshd", "AuthorizedKeysFile none", "ForceCommand /bin/sh") as running:
         yield running
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import certified
 import pytest
 import sshd
 from sqlalchemy import select
@@ -28,14 +29,7 @@ steps:
 
 @pytest.fixture
 def server(world: World, tmp_path: Path) -> Iterator[sshd.Sshd]:
-    folder = tmp_path / "sshd"
-    folder.mkdir()
-    with world.database.begin() as session:
-        vault = Vault.from_file(world.settings.key_path)
-        authority = ca.create(session, vault, client_id=world.planted.clients["alfa"], by="test")
-        (folder / "ca.pub").write_text(authority.public_key + "\n")
-    options = f"TrustedUserCAKeys {folder}/ca.pub\nLogLevel INFO"
-    with sshd.running(folder, options=options) as running:
+    with certified.host(world, tmp_path / "sshd") as running:
         yield running
 
 
