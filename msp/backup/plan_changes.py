@@ -7,7 +7,7 @@ weaker proves less, and the auditor wants to see when and by whom.
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,50 +15,26 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from msp import evidence
-from msp.backup import ladder as ladders
 from msp.backup import plans
-from msp.backup.ladder import LadderStep
 from msp.backup.models import BackupPlan
+from msp.backup.plan_parts import PlanParts
 from msp.errors import Conflict
 
-TOLD: tuple[str, ...] = (
-    *("name", "engine", "case", "asset_id", "secret_name", "cron", "time_zone", "proof_every", "ladder", "limits"),
-    "every",
-)
 
-
-def change(
-    session: Session,
-    plan: BackupPlan,
-    *,
-    name: str,
-    case: Mapping[str, Any],
-    cron: str,
-    time_zone: str,
-    proof_every: timedelta,
-    by: str,
-    asset_id: int | None = None,
-    secret_name: str | None = None,
-    ladder: Iterable[LadderStep] = (),
-    limits: Mapping[str, Any] | None = None,
-    every: timedelta | None = None,
-) -> dict[str, Any]:
+def change(session: Session, plan: BackupPlan, parts: PlanParts, *, by: str) -> dict[str, Any]:
     """Give a plan new parts, checked as `plans.create` checks them, and return those that differ: {part: [old, new]}.
 
     Its tests and its proof stay: they tell what was restored when. Raises what `plans.create` raises, and Conflict
     for a plan that was removed.
     """
     _stands(plan)
-    steps = tuple(ladder)
-    parsed = plans.checked(
-        session, plan.client_id, name, case, cron, time_zone, proof_every, steps, limits or {}, itself=plan.id
-    )
-    before = _parts(plan)
-    plan.name, plan.engine, plan.case, plan.asset_id = name, parsed.engine, dict(case), asset_id
-    plan.secret_name, plan.cron, plan.time_zone, plan.proof_every = secret_name, cron, time_zone, proof_every
-    plan.ladder, plan.limits, plan.every = ladders.plain(steps), dict(limits or {}), every
-    after = _parts(plan)
-    differing = {part: [before[part], after[part]] for part in TOLD if before[part] != after[part]}
+    parsed = plans.checked(session, plan.client_id, parts, itself=plan.id)
+    differing = {}
+    for column, value in parts.columns(parsed.engine).items():
+        before, after = _told(getattr(plan, column)), _told(value)
+        if before != after:
+            differing[column] = [before, after]
+        setattr(plan, column, value)
     if differing:
         _record(session, plan, "backup_plan.changed", by, {"changed": differing})
     return differing
@@ -119,9 +95,8 @@ def _stands(plan: BackupPlan) -> None:
         raise Conflict(f"The backup plan {plan.name} was removed.", advice="Put it back first.")
 
 
-def _parts(plan: BackupPlan) -> dict[str, Any]:
-    parts = {part: getattr(plan, part) for part in TOLD}
-    return {part: value.total_seconds() if isinstance(value, timedelta) else value for part, value in parts.items()}
+def _told(value: Any) -> Any:
+    return value.total_seconds() if isinstance(value, timedelta) else value
 
 
 def _record(session: Session, plan: BackupPlan, kind: str, by: str, data: Mapping[str, Any]) -> None:

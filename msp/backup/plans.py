@@ -1,7 +1,7 @@
 """Backup plans and the restore tests made of them. Functions take a session and never commit."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -15,8 +15,8 @@ from msp.backup import case as cases
 from msp.backup import engines
 from msp.backup import ladder as ladders
 from msp.backup.case import Case
-from msp.backup.ladder import LadderStep
 from msp.backup.models import BackupPlan, RepositoryLease, RestorePicture, RestoreTest
+from msp.backup.plan_parts import PlanParts
 from msp.backup.proof import Proof, Tested, proof_state
 from msp.backup.verdict import Result
 from msp.clock import utc_now
@@ -30,73 +30,35 @@ NAME_LENGTH = 200
 RECENT = 50  # tests that a plan's state is judged by
 
 
-def create(
-    session: Session,
-    *,
-    client_id: int,
-    name: str,
-    case: Mapping[str, Any],
-    cron: str,
-    time_zone: str,
-    proof_every: timedelta,
-    by: str,
-    asset_id: int | None = None,
-    secret_name: str | None = None,
-    ladder: Iterable[LadderStep] = (),
-    limits: Mapping[str, Any] | None = None,
-    every: timedelta | None = None,
-) -> BackupPlan:
+def create(session: Session, parts: PlanParts, *, client_id: int, by: str) -> BackupPlan:
     """Store a plan after reading its case as a test would.
 
     Raises Misconfigured for a case that cannot be run, one that carries its secret, an unknown engine or zone,
     Conflict if the client has a plan of that name.
     """
-    steps = tuple(ladder)
-    parsed = checked(session, client_id, name, case, cron, time_zone, proof_every, steps, limits or {})
-    plan = BackupPlan(
-        client_id=client_id,
-        asset_id=asset_id,
-        name=name,
-        engine=parsed.engine,
-        case=dict(case),
-        secret_name=secret_name,
-        cron=cron,
-        time_zone=time_zone,
-        proof_every=proof_every,
-        enabled=True,
-        created_at=utc_now(),
-        ladder=ladders.plain(steps),
-        limits=dict(limits or {}),
-        every=every,
-    )
+    parsed = checked(session, client_id, parts)
+    plan = BackupPlan(client_id=client_id, enabled=True, created_at=utc_now(), **parts.columns(parsed.engine))
     session.add(plan)
-    flush_named(session, name)
+    flush_named(session, parts.name)
     evidence.record(
         session,
         "backup_plan.created",
         actor=by,
         subject=("backup_plan", plan.id),
         client_id=client_id,
-        data={"name": name, "case": dict(case), "proof_every_s": int(proof_every.total_seconds())},
+        data={
+            "name": parts.name,
+            "case": dict(parts.case),
+            "proof_every_s": int(parts.proof_every.total_seconds()),
+        },
     )
     return plan
 
 
-def checked(
-    session: Session,
-    client_id: int,
-    name: str,
-    case: Mapping[str, Any],
-    cron: str,
-    time_zone: str,
-    proof_every: timedelta,
-    ladder: Iterable[LadderStep],
-    limits: Mapping[str, Any],
-    *,
-    itself: int | None = None,
-) -> Case:
+def checked(session: Session, client_id: int, parts: PlanParts, *, itself: int | None = None) -> Case:
     """Return the case of a plan whose every part means something, read as a test reads it; for what is raised see
     `create`. itself: the plan that these are to become the parts of."""
+    name, case, time_zone = parts.name, parts.case, parts.time_zone
     if not name.strip() or len(name) > NAME_LENGTH:
         raise Misconfigured("The plan has no name that can be read.", advice=f"Give 1 to {NAME_LENGTH} characters.")
     if case.get("secret"):
@@ -107,11 +69,11 @@ def checked(
         ZoneInfo(time_zone)
     except (ZoneInfoNotFoundError, ValueError) as error:
         raise Misconfigured(f"There is no time zone {time_zone!r}.", advice="Use a name like Europe/Berlin.") from error
-    for line in (cron, *(step.when for step in ladder if step.when != ladders.AFTER_BACKUP)):
+    for line in (parts.cron, *(step.when for step in parts.ladder if step.when != ladders.AFTER_BACKUP)):
         crons.parse(line, time_zone)
-    if proof_every <= timedelta():
+    if parts.proof_every <= timedelta():
         raise Misconfigured("A proof must be allowed some age.", advice="Give the period of the contract's clause.")
-    ladders.read_limits(limits)
+    ladders.read_limits(parts.limits)
     same = select(BackupPlan.id).where(
         BackupPlan.client_id == client_id, BackupPlan.name == name, BackupPlan.removed_at.is_(None)
     )

@@ -81,6 +81,7 @@ def add_plan(
     from msp.assets.models import ConfigurationItem
     from msp.backup import case as cases
     from msp.backup import ladder, plans
+    from msp.backup.plan_parts import PlanParts
     from msp.clock import utc_now
     from msp.contracts import agreements
     from msp.errors import NotFound
@@ -107,11 +108,22 @@ def add_plan(
                 critical=critical, boots=loaded.expect.boot is not None, proof_every=timedelta(days=proof_every)
             )
         made = plans.create(
-            session, client_id=client.id, name=name or loaded.name, case=document, cron=cron, time_zone=zone,
-            proof_every=timedelta(days=proof_every), by="cli", asset_id=item.id if item else None,
-            secret_name=secret_name, ladder=chosen, limits=limits,
-            every=timedelta(hours=job_every) if job_every else None,
-        )  # fmt: skip
+            session,
+            PlanParts(
+                name=name or loaded.name,
+                case=document,
+                cron=cron,
+                time_zone=zone,
+                proof_every=timedelta(days=proof_every),
+                asset_id=item.id if item else None,
+                secret_name=secret_name,
+                ladder=chosen,
+                limits=limits,
+                every=timedelta(hours=job_every) if job_every else None,
+            ),
+            client_id=client.id,
+            by="cli",
+        )
         restores.put_on_schedule(session, made, now)
         number = made.id
     click.echo(number)
@@ -214,6 +226,7 @@ def change_plan(
     from msp import db
     from msp.backup import case as cases
     from msp.backup import ladder, plan_changes, plans
+    from msp.backup.plan_parts import PlanParts
     from msp.clock import utc_now
     from msp.flows import restores
 
@@ -228,13 +241,22 @@ def change_plan(
         limits = {**found.limits, "window": window} if window is not None else dict(found.limits)
         every = found.every if job_every is None else timedelta(hours=job_every) or None
         changed = plan_changes.change(
-            session, found, name=name or found.name, case=document or found.case, cron=cron or found.cron,
-            time_zone=zone or found.time_zone, by="cli", asset_id=found.asset_id,
-            proof_every=timedelta(days=proof_every) if proof_every else found.proof_every,
-            secret_name=found.secret_name if secret_name is None else secret_name or None,
-            ladder=chosen or ladder.read(found.ladder), limits={key: one for key, one in limits.items() if one != ""},
-            every=every,
-        )  # fmt: skip
+            session,
+            found,
+            PlanParts(
+                name=name or found.name,
+                case=document or found.case,
+                cron=cron or found.cron,
+                time_zone=zone or found.time_zone,
+                asset_id=found.asset_id,
+                proof_every=timedelta(days=proof_every) if proof_every else found.proof_every,
+                secret_name=found.secret_name if secret_name is None else secret_name or None,
+                ladder=chosen or ladder.read(found.ladder),
+                limits={key: one for key, one in limits.items() if one != ""},
+                every=every,
+            ),
+            by="cli",
+        )
         restores.put_on_schedule(session, found, utc_now())
     click.echo(f"Changed: {', '.join(changed)}." if changed else "Nothing differs.")
 

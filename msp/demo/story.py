@@ -16,6 +16,7 @@ from sqlalchemy import select
 from msp import db, evidence
 from msp.backup import plans
 from msp.backup.models import RestoreTest
+from msp.backup.plan_parts import PlanParts
 from msp.clock import utc_now
 from msp.contracts.models import BillingEntry
 from msp.demo.browser import Browser
@@ -198,13 +199,15 @@ def backups_are_proven(stage: Stage) -> Iterator[str]:
         for name, file in (("crm-daily", "crm-good.tar.gz"), ("shop-daily", "shop-cut.tar.gz")):
             plan = plans.create(
                 session,
+                PlanParts(
+                    asset_id=stage.asset("srv-db1"),
+                    name=name,
+                    case=_case(folder / file),
+                    cron="30 3 * * *",
+                    time_zone="Europe/Moscow",
+                    proof_every=timedelta(days=7),
+                ),
                 client_id=stage.client("sever"),
-                asset_id=stage.asset("srv-db1"),
-                name=name,
-                case=_case(folder / file),
-                cron="30 3 * * *",
-                time_zone="Europe/Moscow",
-                proof_every=timedelta(days=7),
                 by="demo",
             )
             restores.put_on_schedule(session, plan, now)

@@ -14,6 +14,7 @@ from msp import db, events
 from msp.backup import drafts, plan_changes, plans, proposals
 from msp.backup.engine import Found
 from msp.backup.models import BackupDraft, BackupPlan
+from msp.backup.plan_parts import PlanParts
 from msp.clock import utc_now
 from msp.desk import tickets
 from msp.desk.models import Ticket
@@ -148,26 +149,25 @@ def save(session: Session, draft: BackupDraft, settings: Settings, now: datetime
     answers, document = draft.answers, drafts.document(draft)
     drafts.refuse_foreign(session, draft.client_id, document, closed_places(settings))
     steps, _ = drafts.steps_of(draft)
-    parts: dict[str, Any] = {
-        "name": answers["name"],
-        "case": document,
-        "cron": answers.get("cron") or drafts.DEFAULT_CRON,
-        "time_zone": answers["time_zone"],
-        "proof_every": timedelta(seconds=answers["proof_every_s"]),
-        "by": by,
-        "asset_id": draft.asset_id,
-        "secret_name": answers.get("secret_name"),
-        "ladder": steps,
-        "limits": answers.get("limits") or {},
-        "every": timedelta(seconds=answers["every_s"]) if answers.get("every_s") else None,
-    }
+    parts = PlanParts(
+        name=answers["name"],
+        case=document,
+        cron=answers.get("cron") or drafts.DEFAULT_CRON,
+        time_zone=answers["time_zone"],
+        proof_every=timedelta(seconds=answers["proof_every_s"]),
+        asset_id=draft.asset_id,
+        secret_name=answers.get("secret_name"),
+        ladder=steps,
+        limits=answers.get("limits") or {},
+        every=timedelta(seconds=answers["every_s"]) if answers.get("every_s") else None,
+    )
     if draft.plan_id is None:
-        plan = plans.create(session, client_id=draft.client_id, **parts)
+        plan = plans.create(session, parts, client_id=draft.client_id, by=by)
     else:
         plan = plans.by_id(session, draft.plan_id)
         if drafts.fingerprint(plan) != answers.get("seen"):
             raise Conflict("Somebody else changed this plan meanwhile.", advice="Throw the draft away and begin anew.")
-        plan_changes.change(session, plan, **parts)
+        plan_changes.change(session, plan, parts, by=by)
     restores.put_on_schedule(session, plan, now)
     session.delete(draft)
     session.flush()

@@ -7,8 +7,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -17,6 +19,7 @@ from sqlalchemy.orm import Session
 
 from msp import evidence
 from msp.backup import plans
+from msp.backup.plan_parts import PlanParts
 from msp.backup.verdict import Finding, Result, Rung
 from msp.clock import utc_now
 from msp.console import main
@@ -40,18 +43,17 @@ def session(tmp_path: Path) -> Iterator[Session]:
     database.dispose()
 
 
-def plan(session: Session, **changes: object) -> plans.BackupPlan:
-    values: dict[str, object] = {
-        "client_id": 1,
-        "name": "srv01",
-        "case": {"engine": "tar", "file": "/srv/x.tar"},
-        "cron": "30 3 * * *",
-        "time_zone": "Europe/Berlin",
-        "proof_every": timedelta(days=30),
-        "by": "anna",
-        **changes,
-    }
-    return plans.create(session, **values)  # type: ignore[arg-type]
+PARTS = PlanParts(
+    name="srv01",
+    case={"engine": "tar", "file": "/srv/x.tar"},
+    cron="30 3 * * *",
+    time_zone="Europe/Berlin",
+    proof_every=timedelta(days=30),
+)
+
+
+def plan(session: Session, **changes: Any) -> plans.BackupPlan:
+    return plans.create(session, replace(PARTS, **changes), client_id=1, by="anna")
 
 
 def result(*findings: Finding) -> Result:

@@ -10,6 +10,7 @@ from world import ANNA, World
 
 from msp import evidence
 from msp.backup import plans
+from msp.backup.plan_parts import PlanParts
 from msp.clock import utc_now
 from msp.contracts.models import BillingEntry
 from msp.desk.models import Ticket
@@ -107,10 +108,18 @@ def test_approval_and_cancellation_at_once_leave_no_run_that_is_both(world: Worl
 def test_overdue_proof_found_by_several_workers_at_once_is_one_ticket(world: World) -> None:
     with world.database.begin() as session:
         plans.create(
-            session, client_id=world.alfa, asset_id=world.asset("one"), name="nightly",
-            case={"engine": "tar", "file": "/nowhere.tar", "expect": {}}, cron="30 3 * * *", time_zone="UTC",
-            proof_every=timedelta(days=7), by="test",
-        )  # fmt: skip
+            session,
+            PlanParts(
+                asset_id=world.asset("one"),
+                name="nightly",
+                case={"engine": "tar", "file": "/nowhere.tar", "expect": {}},
+                cron="30 3 * * *",
+                time_zone="UTC",
+                proof_every=timedelta(days=7),
+            ),
+            client_id=world.alfa,
+            by="test",
+        )
 
     def tell(_: int) -> None:
         with world.database.begin() as session:

@@ -11,6 +11,7 @@ from world import World
 from msp import evidence
 from msp.backup import drill, ladder, plans
 from msp.backup.models import BackupDrill, BackupPlan, BackupWatch, RestoreTest
+from msp.backup.plan_parts import PlanParts
 from msp.clock import utc_now
 from msp.desk.models import Ticket
 from msp.engine.models import Job, Schedule
@@ -106,9 +107,18 @@ def test_a_machine_without_a_plan_is_told_of_once_until_it_has_one(world: World,
         assert world.asset("one") not in {gap.item.id for gap in backup_gaps.gaps(session, utc_now())}
         for asset_id in found:
             plans.create(
-                session, client_id=world.alfa, name=f"p{asset_id}", case=plan.case, cron="0 0 * * *", time_zone="UTC",
-                proof_every=timedelta(days=7), by="test", asset_id=asset_id,
-            )  # fmt: skip
+                session,
+                PlanParts(
+                    name=f"p{asset_id}",
+                    case=plan.case,
+                    cron="0 0 * * *",
+                    time_zone="UTC",
+                    proof_every=timedelta(days=7),
+                    asset_id=asset_id,
+                ),
+                client_id=world.alfa,
+                by="test",
+            )
         backup_gaps.tell(session, utc_now())
     assert count(world, "backup_missing") == others
 

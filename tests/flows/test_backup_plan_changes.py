@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -17,6 +18,7 @@ from msp import evidence
 from msp.backup import drafts, plan_changes, plans
 from msp.backup.ladder import AFTER_BACKUP, LadderStep
 from msp.backup.models import BackupDraft, BackupPlan, RestoreTest
+from msp.backup.plan_parts import PlanParts
 from msp.clock import utc_now
 from msp.console import main
 from msp.contracts.models import Client
@@ -61,9 +63,11 @@ def test_a_removed_plan_rests_with_its_tests_and_comes_back(world: World, plan: 
         with pytest.raises(NotFound):
             plans.by_id(session, plan.id)
         twin = plans.create(
-            session, client_id=plan.client_id, name=plan.name, case=plan.case, cron="0 3 * * *", time_zone="UTC",
-            proof_every=timedelta(days=7), by="anna",
-        )  # fmt: skip
+            session,
+            PlanParts(name=plan.name, case=plan.case, cron="0 3 * * *", time_zone="UTC", proof_every=timedelta(days=7)),
+            client_id=plan.client_id,
+            by="anna",
+        )
         with pytest.raises(Conflict, match="named"):
             plan_changes.put_back(session, session.get_one(BackupPlan, plan.id), by="anna")
         plan_changes.remove(session, twin, asked, by="anna")
@@ -105,13 +109,13 @@ def test_the_command_line_changes_removes_and_shows_the_trend(world: World, plan
 def test_a_change_that_means_nothing_changes_nothing(world: World, plan: BackupPlan) -> None:
     with world.database.begin() as session:
         stored = plans.by_id(session, plan.id)
-        parts = {"name": "n", "cron": "0 3 * * *", "time_zone": "UTC", "proof_every": timedelta(days=1), "by": "a"}
+        parts = PlanParts(name="n", case=plan.case, cron="0 3 * * *", time_zone="UTC", proof_every=timedelta(days=1))
         for wrong in (
             {"cron": "99 3 * * *"}, {"time_zone": "Mars/Base"}, {"name": "  "}, {"case": {"engine": "tar"}},
-            {"ladder": [LadderStep((4,), "30 3 * *")]}, {"limits": {"nice": 40}}, {"proof_every": timedelta(0)},
+            {"ladder": (LadderStep((4,), "30 3 * *"),)}, {"limits": {"nice": 40}}, {"proof_every": timedelta(0)},
         ):  # fmt: skip
             with pytest.raises(Misconfigured):
-                plan_changes.change(session, stored, **{"case": plan.case, **parts, **wrong})  # type: ignore[arg-type]
+                plan_changes.change(session, stored, replace(parts, **wrong), by="a")  # type: ignore[arg-type]
         assert stored.name == "nightly"
 
 
@@ -197,9 +201,11 @@ def test_paths_of_different_hosts_are_different_places(world: World, plan: Backu
         assert other is not None
         for name, case in (("here", there), ("there", {**there, "on": "two"})):
             plans.create(
-                session, client_id=other, name=name, case=case, cron="0 3 * * *", time_zone="UTC", by="anna",
-                proof_every=timedelta(days=7),
-            )  # fmt: skip
+                session,
+                PlanParts(name=name, case=case, cron="0 3 * * *", time_zone="UTC", proof_every=timedelta(days=7)),
+                client_id=other,
+                by="anna",
+            )
         drafts.refuse_foreign(session, world.alfa, {**there, "on": "one"}, ["/srv"])
         drafts.refuse_foreign(session, other, there)
         for case, closed in (

@@ -12,6 +12,7 @@ from world import ANNA, World
 from msp import evidence
 from msp.backup import plans
 from msp.backup.models import RestoreTest
+from msp.backup.plan_parts import PlanParts
 from msp.desk.models import Ticket
 from msp.engine.models import Job
 from msp.flows import restores
@@ -25,9 +26,18 @@ def planned(world: World, file: Path) -> int:
     case: dict[str, Any] = {"engine": "tar", "file": str(file), "root": "data", "expect": {"rto_s": 600}}
     with world.database.begin() as session:
         plan = plans.create(
-            session, client_id=world.alfa, asset_id=world.asset("one"), name="nightly", case=case,
-            cron="30 3 * * *", time_zone="UTC", proof_every=timedelta(days=7), by="test",
-        )  # fmt: skip
+            session,
+            PlanParts(
+                asset_id=world.asset("one"),
+                name="nightly",
+                case=case,
+                cron="30 3 * * *",
+                time_zone="UTC",
+                proof_every=timedelta(days=7),
+            ),
+            client_id=world.alfa,
+            by="test",
+        )
         return plan.id
 
 

@@ -22,6 +22,7 @@ from msp.assets import inventory
 from msp.assets.models import ConfigurationItem
 from msp.backup import plans
 from msp.backup.models import BackupPlan, RestoreTest
+from msp.backup.plan_parts import PlanParts
 from msp.clock import utc_now
 from msp.errors import Misconfigured, NotFound
 from msp.flows import restores
@@ -54,9 +55,18 @@ def admit(world: World, server: sshd.Sshd, scratch: Path) -> None:
 def planned(world: World, case: dict[str, Any], name: str = "there") -> BackupPlan:
     with world.database.begin() as session:
         return plans.create(
-            session, client_id=world.alfa, asset_id=world.asset("one"), name=name, case={"on": "one", **case},
-            cron="30 3 * * *", time_zone="UTC", proof_every=timedelta(days=7), by="test",
-        )  # fmt: skip
+            session,
+            PlanParts(
+                asset_id=world.asset("one"),
+                name=name,
+                case={"on": "one", **case},
+                cron="30 3 * * *",
+                time_zone="UTC",
+                proof_every=timedelta(days=7),
+            ),
+            client_id=world.alfa,
+            by="test",
+        )
 
 
 def packed(world: World, **expect: Any) -> dict[str, Any]:

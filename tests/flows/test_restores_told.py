@@ -13,6 +13,7 @@ from world import ANNA, World, terms
 from msp import evidence
 from msp.backup import plans
 from msp.backup.models import BackupPlan, RestoreTest
+from msp.backup.plan_parts import PlanParts
 from msp.clock import utc_now
 from msp.desk.models import Ticket
 from msp.engine import perform, schedules
@@ -45,13 +46,15 @@ def plan(world: World) -> BackupPlan:
     with world.database.begin() as session:
         return plans.create(
             session,
+            PlanParts(
+                asset_id=world.asset("one"),
+                name="nightly",
+                case=case | {"expect": {"rto_s": 600, "sqlite": [query]}},
+                cron="30 3 * * *",
+                time_zone="Europe/Moscow",
+                proof_every=timedelta(days=7),
+            ),
             client_id=world.alfa,
-            asset_id=world.asset("one"),
-            name="nightly",
-            case=case | {"expect": {"rto_s": 600, "sqlite": [query]}},
-            cron="30 3 * * *",
-            time_zone="Europe/Moscow",
-            proof_every=timedelta(days=7),
             by="test",
         )
 

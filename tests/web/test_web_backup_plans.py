@@ -21,6 +21,7 @@ from msp.backup import case_fields, drafts, engines
 from msp.backup.case import LOCATED_BY, parse
 from msp.backup.ladder import AFTER_BACKUP
 from msp.backup.models import BackupDraft, BackupPlan
+from msp.backup.plan_parts import PlanParts
 from msp.clock import utc_now
 from msp.engine.models import Job, Schedule
 from msp.evidence import Evidence
@@ -205,9 +206,17 @@ def test_a_plan_is_changed_whole_and_its_other_assertions_stay(browser: Browser,
 
     with db.begin() as session:
         made = plans.create(
-            session, client_id=ids["alfa"]["client_id"], name="to be changed", case=case, cron="0 3 * * *",
-            time_zone="Europe/Berlin", proof_every=timedelta(days=30), by="seed",
-        ).id  # fmt: skip
+            session,
+            PlanParts(
+                name="to be changed",
+                case=case,
+                cron="0 3 * * *",
+                time_zone="Europe/Berlin",
+                proof_every=timedelta(days=30),
+            ),
+            client_id=ids["alfa"]["client_id"],
+            by="seed",
+        ).id
     location = browser.send(f"/backups/drafts/of-plan/{made}").location
     base = location.rsplit("/", 1)[0]
     assert "select 1" in browser.get(f"{base}/found").text
