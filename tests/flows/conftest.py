@@ -2,16 +2,14 @@
 
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, make_url, text
-from world import Planted, World, plant, settings_of
+from world import Copies, Planted, World, plant, settings_of
 
 from msp.demo.hosts import DemoHosts
-
-Copies = Callable[[Path], tuple[str, Planted]]
 
 
 @pytest.fixture(scope="session")

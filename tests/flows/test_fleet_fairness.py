@@ -1,10 +1,9 @@
 """Three workers share the queue of runs: one client's flood neither exceeds its share nor holds up another client."""
 
 import pytest
-from conftest import Copies
 from sqlalchemy import func, select
 from test_fleet_kills import FleetWorld
-from world import ANNA, settings_of
+from world import ANNA, Copies, settings_of
 
 from msp.assets import inventory
 from msp.assets.models import ConfigurationItem

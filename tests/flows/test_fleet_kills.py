@@ -17,9 +17,8 @@ from pathlib import Path
 import pytest
 import sshd
 import sshd_fleet
-from conftest import Copies
 from sqlalchemy import func, select
-from world import ANNA, ROOT, World, settings_of
+from world import ANNA, ROOT, Copies, World, settings_of
 
 from msp import evidence
 from msp.assets import inventory

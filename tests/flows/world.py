@@ -75,6 +75,9 @@ class Planted:
     assets: dict[str, int]
 
 
+#: Gives the URL of a copy in a folder, and what stands in it.
+Copies = Callable[[Path], tuple[str, Planted]]
+
 #: asset -> (client, kind)
 ASSETS = {
     "one": ("alfa", "server"),
