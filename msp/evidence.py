@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import JSON, Index, UniqueConstraint, event, select
+from sqlalchemy import JSON, Index, UniqueConstraint, bindparam, event, insert, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from msp.clock import utc_now
@@ -52,6 +52,14 @@ class Evidence(Model):
     data: Mapped[dict[str, Any]] = mapped_column(JSON)
     previous: Mapped[str]
     digest: Mapped[str]
+
+
+_HEADS: Any = EvidenceHead.__table__
+_RECORDS: Any = Evidence.__table__
+#: Past the session: a fleet at work appends many times a second, and nothing of this is looked at again.
+_LOCKED = select(_HEADS.c.seq, _HEADS.c.digest).where(_HEADS.c.chain == bindparam("of")).with_for_update()
+_MOVED = update(_HEADS).where(_HEADS.c.chain == bindparam("of")).values(seq=bindparam("to"), digest=bindparam("by"))
+_APPENDED = insert(_RECORDS).returning(_RECORDS.c.id)
 
 
 @event.listens_for(Evidence, "before_update")
@@ -104,28 +112,27 @@ def record(
     subject: (kind, id) of the thing acted on. data: JSON values without secrets (the caller has redacted them).
     """
     chain = client_id or PROVIDER
-    head = session.scalar(select(EvidenceHead).where(EvidenceHead.chain == chain).with_for_update())
-    if head is None:
-        head = EvidenceHead(chain=chain, seq=0, digest=GENESIS)
-        session.add(head)
-        session.flush()  # two first records at once: one of them fails here and is retried by its caller
-    values = json.loads(canonical(dict(data or {})))
+    session.flush()
+    connection = session.connection()
+    head = connection.execute(_LOCKED, {"of": chain}).one_or_none()
+    if head is None:  # two first records at once: one of them fails here and is retried by its caller
+        connection.execute(insert(_HEADS), {"chain": chain, "seq": 0, "digest": GENESIS})
+    seq, previous = head or (0, GENESIS)
     entry = Evidence(
         chain=chain,
-        seq=head.seq + 1,
+        seq=seq + 1,
         at=at or utc_now(),
         actor=actor,
         kind=kind,
         subject_kind=subject[0],
         subject_id=str(subject[1]),
-        data=values,
-        previous=head.digest,
+        data=json.loads(canonical(dict(data or {}))),
+        previous=previous,
         digest="",
     )
     entry.digest = digest_of(exported(entry))
-    session.add(entry)
-    head.seq, head.digest = entry.seq, entry.digest
-    session.flush()
+    entry.id = connection.scalar(_APPENDED, {key: getattr(entry, key) for key in EXPORTED})
+    connection.execute(_MOVED, {"of": chain, "to": entry.seq, "by": entry.digest})
     return entry
 
 
@@ -162,7 +169,7 @@ def check(
 
 def verify(session: Session, chains: Iterable[int] | None = None) -> tuple[int, list[Break]]:
     """Return (records read, breaks) over the given chains, or over all. Reads the stored rows as they are."""
-    heads = {row.chain: (row.seq, row.digest) for row in session.scalars(select(EvidenceHead))}
+    heads = {chain: (seq, digest) for chain, seq, digest in session.execute(select(_HEADS))}
     known = set(heads) | set(session.scalars(select(Evidence.chain).distinct()))
     count, breaks = 0, []
     for chain in sorted(known if chains is None else known & set(chains)):
@@ -183,7 +190,7 @@ def lines(session: Session, chain: int) -> Iterator[str]:
     query = select(Evidence).where(Evidence.chain == chain).order_by(Evidence.seq)
     for entry in session.scalars(query.execution_options(yield_per=1000)):
         yield canonical(exported(entry)).decode("utf-8", "surrogatepass") + "\n"
-    head = session.get(EvidenceHead, chain)
+    head = session.get(EvidenceHead, chain, populate_existing=True)
     yield canonical({"head": [head.seq, head.digest] if head else [0, GENESIS]}).decode() + "\n"
 
 

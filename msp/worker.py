@@ -8,7 +8,7 @@ import sys
 import threading
 from types import FrameType
 
-from msp import log
+from msp import log, memory
 from msp.settings import Settings
 from msp.standby.keeper import Keeper
 
@@ -42,6 +42,7 @@ def run(settings: Settings) -> int:
         if keeper is not None:
             keeper.start()
 
+    memory.settle()
     try:
         ended = run_worker(settings, stop, ready)
     finally:

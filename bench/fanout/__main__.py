@@ -114,10 +114,11 @@ def table(results: dict[int, dict[int, dict[str, dict[str, float]]]]) -> str:
             "| tool | " + " | ".join(f"CPU s, S={s} | answered | MB | ours / it | promised" for s in counts) + " |"
         )
         lines.append("|---|" + "---|" * 5 * len(counts))
+        first = next(iter(by_steps[counts[0]]))  # the first row of ours that was measured
         for name in by_steps[counts[0]]:
             cells = []
             for place, steps in enumerate(counts):
-                one, mine = by_steps[steps][name], by_steps[steps]["ours"]
+                one, mine = by_steps[steps][name], by_steps[steps][first]
                 ratio = "" if name.startswith("ours") else f"{mine['cpu'] / one['cpu']:.2f}"
                 bar = f"{PROMISED[name][place]:.2f}" if name in PROMISED else ""
                 cells.append(

@@ -20,7 +20,7 @@ import installation  # noqa: E402
 import sshd_fleet  # noqa: E402
 from sqlalchemy import select  # noqa: E402
 
-from msp import db  # noqa: E402
+from msp import db, memory  # noqa: E402
 from msp.assets.models import ConfigurationItem  # noqa: E402
 from msp.flows import driving, runs  # noqa: E402
 from msp.people.access import Actor  # noqa: E402
@@ -41,6 +41,7 @@ def main() -> None:
             config, _ = installation.plant(folder / "installation", fleet)
             settings = load(config, {})
             db.use(settings.database_url)
+            memory.settle()  # as a worker does
             for steps in (1, 5):
                 ours(Ground(folder / "installation", folder, folder, folder, config, 0, folder), steps)
                 spent = []

@@ -272,10 +272,10 @@ class Secrets:
 def drive(plan: "Plan", targets: "list[Target]", ledger: "Ledger", **options: Any) -> "Report":
     """Run a plan to its end in this process; Ctrl-C cancels it, and a second one gives up."""
     import asyncio
-    import gc
     import importlib
     import signal
 
+    from msp import memory
     from msp.remote.runner import Runner
 
     # before the first host, so that no deadline runs while modules are read
@@ -304,9 +304,7 @@ def drive(plan: "Plan", targets: "list[Target]", ledger: "Ledger", **options: An
             for one in opened.values():
                 await one.close()
 
-    gc.freeze()
-    gc.enable()
-    gc.set_threshold(50_000, 20, 50)  # connections make many short-lived objects and few cycles
+    memory.settle()
     try:
         loops = importlib.import_module("uvloop")  # a faster event loop, if somebody installed it
     except ImportError:

@@ -72,11 +72,11 @@ def json_lines(*, rendered: bool = False) -> Callable[[StepRecord | HostEnd], No
     """Return a listener that writes a line as each thing happens."""
     import json
 
-    write = sys.stdout.write
+    write, encode = sys.stdout.write, json.JSONEncoder(separators=(",", ":")).encode
 
     def tell(what: StepRecord | HostEnd) -> None:
         line = step_line(what, rendered=rendered) if isinstance(what, StepRecord) else host_line(what)
-        write(json.dumps(line, separators=(",", ":")) + "\n")  # ASCII: nothing in it can steer a terminal
+        write(encode(line) + "\n")  # ASCII: nothing in it can steer a terminal
         if isinstance(what, HostEnd):
             sys.stdout.flush()
 

@@ -123,6 +123,11 @@ case "$code" in {{ wanted | raw }}) ;; *) echo "status $code is not what was exp
 """
 
 
+def has(step: Step, phase: str) -> bool:
+    """Return whether a step may have an act in a phase: cheap, and certain where it says no."""
+    return phase == "do" or getattr(step, phase) is not None or isinstance(step.do.act, File | Service | Package)
+
+
 class Acts:
     """Makes acts for one step on one host. `scope` is what templates see; `secrets` names what is secret in it."""
 

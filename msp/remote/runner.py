@@ -117,7 +117,8 @@ class Runner:
         limit = self._plan.playbook.limits.run
         timer = asyncio.get_running_loop().call_later(limit.total_seconds(), self._time_is_over) if limit else None
         try:
-            async with Bookkeeper(self._ledger, self._listener) as books:
+            at_once = min(self._parallel, len(self._targets))
+            async with Bookkeeper(self._ledger, self._listener, hosts=at_once) as books:
                 around = Around(
                     plan=self._plan,
                     transport=self._transports,

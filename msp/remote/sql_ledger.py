@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -24,7 +25,12 @@ from msp.remote.output import Captured
 ONE_OF_A_KIND = ("run_host_id", "step", "phase", "attempt")
 _HOSTS: Any = RunHost.__table__
 _HOST = _HOSTS.c.id == bindparam("host")
-_BEGIN = update(_HOSTS).where(_HOST, _HOSTS.c.started_at.is_(None)).values(state="running", started_at=bindparam("now"))
+_STATE = select(Run.state).where(Run.id == bindparam("run"))
+_BEGIN = (
+    update(_HOSTS)
+    .where(_HOSTS.c.id.in_(bindparam("hosts", expanding=True)), _HOSTS.c.started_at.is_(None))
+    .values(state="running", started_at=bindparam("now"))
+)
 #: Another worker may have been first; then its word stands.
 _END = (
     update(_HOSTS)
@@ -105,8 +111,7 @@ class SqlLedger:
             self._still_ours(session)
         touched = {self._ids[key.host] for key in (*(record.key for record in records), *asked)} - self._begun
         if touched:
-            begun = [{"host": host_id, "now": now} for host_id in sorted(touched)]
-            session.connection().execute(_BEGIN, begun)
+            session.connection().execute(_BEGIN, {"hosts": sorted(touched), "now": now})
             self._begun |= touched
         if records:
             self._results(session, records)
@@ -114,7 +119,7 @@ class SqlLedger:
                 pictures.store(session, self._run_id, self._ids, records)
             if any(record.configuration for record in records):
                 device_versions.store(session, self._run_id, self._ids, records)
-            self._settle_claims(session, records)
+            self._settle_claims(session, records, now)
         if ends:
             session.connection().execute(_END, [self._end(end) for end in ends])
         verdicts = claims.claim_many(session, [self._claim(key) for key in asked], self._worker, now) if asked else []
@@ -125,7 +130,7 @@ class SqlLedger:
 
     def _still_ours(self, session: Session) -> None:
         """Raise Conflict when the run was ended meanwhile by somebody who took us for dead: no effect may follow."""
-        state = session.scalar(select(Run.state).where(Run.id == self._run_id))
+        state = session.connection().scalar(_STATE, {"run": self._run_id})
         if state not in ("running", "cancelling", "queued"):
             raise Conflict(f"Run {self._run_id} is {state} already.", advice="Look at the run before anything else.")
 
@@ -158,34 +163,20 @@ class SqlLedger:
 
     def _results(self, session: Session, records: Sequence[StepRecord]) -> None:
         """Store results, the last of those told twice."""
-        rows = {tuple(row[name] for name in ONE_OF_A_KIND): row for row in map(self._row, records)}
-        session.connection().execute(_store(session.get_bind().dialect.name), list(rows.values()))
+        last = {record.key: record for record in records}
+        session.connection().execute(_store(session.get_bind().dialect.name), list(map(self._row, last.values())))
 
-    def _settle_claims(self, session: Session, records: Sequence[StepRecord]) -> None:
+    def _settle_claims(self, session: Session, records: Sequence[StepRecord], now: datetime) -> None:
         """Finish the claims of what is known; what is in doubt stays so until somebody knows."""
+        known: list[ClaimKey] = []
+        doubted: list[ClaimKey] = []
         for record in records:
             if record.key.phase == "connect":
                 self._never_sent(session, self._ids[record.key.host], record.key.step)
-        told = {self._claim(record.key): record for record in records if record.key.phase in ("do", "undo")}
-        if not told:
-            return
-        held = select(EffectClaim).where(
-            EffectClaim.run_id == self._run_id,
-            EffectClaim.host_id.in_({key.host_id for key in told}),
-            EffectClaim.state == "claimed",
-        )
-        finished: list[ClaimKey] = []
-        for claim in session.scalars(held.with_for_update()):
-            key = ClaimKey(claim.run_id, claim.host_id, claim.step, claim.phase, claim.attempt)
-            if key not in told:
-                continue
-            if told[key].outcome.in_doubt:
-                claim.state = "in_doubt"
-            else:
-                finished.append(key)
-        session.flush()
-        if finished:
-            claims.finish_many(session, finished, utc_now())
+            elif record.key.phase in ("do", "undo") and (claim := self._claim(record.key)) in self._granted:
+                (doubted if record.outcome.in_doubt else known).append(claim)
+        claims.end_held(session, known, "finished", now)
+        claims.end_held(session, doubted, "in_doubt", now)
 
     def _never_sent(self, session: Session, host_id: int, step: int) -> None:
         """Release what we claimed for a step to which no connection could be opened again; a predecessor's stays."""

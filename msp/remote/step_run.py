@@ -13,7 +13,7 @@ from msp.clock import utc_now
 from msp.errors import Misconfigured
 from msp.redact import Redactor
 from msp.remote import file_scripts, pushing, render, traces
-from msp.remote.acts import Act, Acts, Condition, Question
+from msp.remote.acts import Act, Acts, Condition, Question, has
 from msp.remote.bookkeeping import Bookkeeper
 from msp.remote.following import KILLING, Following
 from msp.remote.ledger import History, Key, Phase, StepRecord
@@ -107,6 +107,8 @@ class StepRun:
 
     def _act(self, phase: Phase) -> Act | None:
         planned = self._planned
+        if not has(planned.step, phase):
+            return None
         acts = Acts(
             self._scope(),
             secrets=planned.secrets,

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import func, select
 
 from msp.db import Database
-from msp.engine.claims import ClaimKey, claim_many, finish_many, in_doubt, resolve
+from msp.engine.claims import ClaimKey, claim_many, end_held, finish_many, in_doubt, resolve
 from msp.engine.models import EffectClaim
 from msp.errors import Conflict, Misconfigured, NotFound
 
@@ -60,6 +60,18 @@ def test_worker_taken_for_dead_cannot_finish(database: Database) -> None:
     with pytest.raises(Conflict, match="no longer claimed"), database.begin() as session:
         finish_many(session, [KEY, other], NOW)
     assert verdicts(database, other, worker="worker-02") == ["in_doubt"]  # nothing of the batch was stored
+
+
+def test_what_somebody_else_took_is_left_alone_when_the_rest_is_ended(database: Database) -> None:
+    other, third = ClaimKey(1, 8, 0, "do"), ClaimKey(1, 8, 1, "do")
+    verdicts(database, KEY, other, third)
+    verdicts(database, KEY, worker="worker-02")
+    with database.begin() as session:
+        assert end_held(session, [KEY, other], "finished", NOW) == 1
+        assert end_held(session, [third], "in_doubt", NOW) == 1
+    with database.read() as session:
+        stored = {(row.host_id, row.step): (row.state, row.finished_at) for row in session.scalars(select(EffectClaim))}
+    assert stored == {(7, 0): ("in_doubt", None), (8, 0): ("finished", NOW), (8, 1): ("in_doubt", None)}
 
 
 def test_only_what_is_in_doubt_can_be_resolved_and_only_once(database: Database) -> None:

@@ -6,7 +6,8 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
+from sqlalchemy.dialects.sqlite import DATETIME
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -44,6 +45,18 @@ def test_an_instant_keeps_its_meaning_and_money_its_cents(database: Database) ->
     with database.read() as session:
         row = session.query(Sample).one()
         assert (row.at, row.at.tzinfo, row.lasts, row.price) == (at, UTC, timedelta(hours=26), Decimal("0.10"))
+
+
+def test_an_instant_is_stored_as_sqlalchemy_stores_it_and_sorts_as_text(database: Database) -> None:
+    instants = [datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, 0, 0, 0, 7, tzinfo=UTC)]
+    with database.begin() as session:
+        session.add_all(Sample(at=at, lasts=timedelta(), price=Decimal(0)) for at in instants)
+    with database.read() as session:
+        stored = list(session.scalars(text("SELECT at FROM test_sample ORDER BY at")))
+        theirs = DATETIME().bind_processor(session.get_bind().dialect)
+        assert theirs is not None
+        assert stored == [theirs(at.replace(tzinfo=None)) for at in instants]
+        assert list(session.scalars(select(Sample.at).where(Sample.at > instants[0]))) == instants[1:]
 
 
 @pytest.mark.parametrize("wrong", [{"at": datetime(2026, 1, 1)}, {"price": 0.1}])  # noqa: DTZ001

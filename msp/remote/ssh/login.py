@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 import asyncssh
+from asyncssh.logging import SSHLogger
 
 from msp.remote import dial
 from msp.remote.outcome import Outcome
@@ -40,11 +41,27 @@ class Client(asyncssh.SSHClient):
             self.lost()
 
 
+class _Quiet(SSHLogger):
+    """Drops what is never shown (see msp.log: asyncssh speaks from warnings on) before it is put into words."""
+
+    def _nothing(self, *_: Any, **__: Any) -> None:
+        pass
+
+    info = debug = debug1 = debug2 = packet = _nothing
+
+
+_QUIET = _Quiet()
+
+
 class _Connection(asyncssh.SSHClientConnection):
     """A connection whose ciphers need no empty packet before each one: half as many to encrypt, send and receive.
 
     asyncssh puts it there against an attack on CBC (RFC 4253, 9.3.1), which only old algorithms bring back.
     """
+
+    @property
+    def logger(self) -> SSHLogger:
+        return _QUIET
 
     def send_packet(self, pkttype: int, *args: bytes, handler: Any = None) -> None:
         if pkttype != MSG_IGNORE:
