@@ -150,22 +150,11 @@ def _second_look(claim: EffectClaim, worker: str, now: datetime) -> Verdict:
     return "in_doubt"
 
 
-def finish_many(session: Session, keys: Sequence[ClaimKey], now: datetime) -> None:
-    """Mark claimed keys finished, in the transaction that stores their results.
+def end_many(session: Session, keys: Iterable[ClaimKey], state: Literal["finished", "in_doubt"], now: datetime) -> int:
+    """End those of the keys that are still claimed, in the transaction that stores their results, and count them.
 
-    Raises Conflict, and so stores nothing, if any key is not (or no longer) claimed: this worker was taken
-    for dead and somebody else went on. It must stop.
+    What is no longer claimed is left as it is: this worker was taken for dead, and somebody else has it in hand.
     """
-    lost = len(set(keys)) - end_held(session, keys, "finished", now)
-    if lost:
-        raise Conflict(
-            f"{lost} of {len(set(keys))} effects are no longer claimed by this worker.",
-            advice="Another worker took the run over; this one must leave it alone.",
-        )
-
-
-def end_held(session: Session, keys: Iterable[ClaimKey], state: Literal["finished", "in_doubt"], now: datetime) -> int:
-    """End those of the keys that are still claimed, leave the others as they are, and return how many they were."""
     found = 0
     for batch in _batches(keys):
         run_id, step, phase, attempt = _effect(batch[0])

@@ -175,8 +175,8 @@ class SqlLedger:
                 self._never_sent(session, self._ids[record.key.host], record.key.step)
             elif record.key.phase in ("do", "undo") and (claim := self._claim(record.key)) in self._granted:
                 (doubted if record.outcome.in_doubt else known).append(claim)
-        claims.end_held(session, known, "finished", now)
-        claims.end_held(session, doubted, "in_doubt", now)
+        claims.end_many(session, known, "finished", now)
+        claims.end_many(session, doubted, "in_doubt", now)
 
     def _never_sent(self, session: Session, host_id: int, step: int) -> None:
         """Release what we claimed for a step to which no connection could be opened again; a predecessor's stays."""

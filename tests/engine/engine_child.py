@@ -19,9 +19,9 @@ from sqlalchemy.orm import Session
 from msp import db, events, log, worker
 from msp.clock import utc_now
 from msp.engine import crashpoints, perform, queues, ticks
-from msp.engine.claims import ClaimKey, claim_many, finish_many
+from msp.engine.claims import ClaimKey, claim_many, end_many
 from msp.engine.worker import run_worker
-from msp.errors import MspError
+from msp.errors import Conflict, MspError
 from msp.settings import Settings
 
 url, slot, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
@@ -34,6 +34,11 @@ def effect(name: str, what: str) -> None:
         file.write(f"{what} {time.monotonic():.6f} {os.getpid()}\n")
 
 
+def finish(session: Session, key: ClaimKey) -> None:
+    if not end_many(session, [key], "finished", utc_now()):
+        raise Conflict("The effect is no longer claimed by this worker.")
+
+
 @queues.register("count")
 def count(payload: dict[str, Any]) -> None:
     """Count up once a step, in the transaction of the claim."""
@@ -42,7 +47,7 @@ def count(payload: dict[str, Any]) -> None:
             key = ClaimKey(payload["run"], 0, step, "do")
             if claim_many(session, [key], slot, utc_now())[0].verdict == "granted":
                 session.execute(text("UPDATE test_counter SET n = n + 1"))
-                finish_many(session, [key], utc_now())
+                finish(session, key)
         crashpoints.at("count.step")
 
 
@@ -67,7 +72,7 @@ def change(payload: dict[str, Any]) -> None:
         crashpoints.at("acted")
         time.sleep(seconds)
         with db.begin() as session:
-            finish_many(session, [key], utc_now())
+            finish(session, key)
         crashpoints.at("finished")
 
 

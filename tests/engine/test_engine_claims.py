@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import func, select
 
 from msp.db import Database
-from msp.engine.claims import ClaimKey, claim_many, end_held, finish_many, in_doubt, resolve
+from msp.engine.claims import ClaimKey, claim_many, end_many, in_doubt, resolve
 from msp.engine.models import EffectClaim
 from msp.errors import Conflict, Misconfigured, NotFound
 
@@ -25,7 +25,7 @@ def verdicts(database: Database, *keys: ClaimKey, worker: str = "worker-01") -> 
 def test_first_claim_is_granted_and_a_finished_one_is_not_granted_again(database: Database) -> None:
     assert verdicts(database, KEY) == ["granted"]
     with database.begin() as session:
-        finish_many(session, [KEY], NOW)
+        assert end_many(session, [KEY], "finished", NOW) == 1
     assert verdicts(database, KEY) == ["finished"]
 
 
@@ -53,22 +53,13 @@ def test_answer_decides_whether_the_effect_may_be_done(database: Database, resol
         assert "looked at the host" in session.scalars(select(EffectClaim.note)).one()
 
 
-def test_worker_taken_for_dead_cannot_finish(database: Database) -> None:
-    other = ClaimKey(1, 8, 0, "do")
-    verdicts(database, KEY, other)
-    verdicts(database, KEY, worker="worker-02")  # takes over, and finds it in doubt
-    with pytest.raises(Conflict, match="no longer claimed"), database.begin() as session:
-        finish_many(session, [KEY, other], NOW)
-    assert verdicts(database, other, worker="worker-02") == ["in_doubt"]  # nothing of the batch was stored
-
-
 def test_what_somebody_else_took_is_left_alone_when_the_rest_is_ended(database: Database) -> None:
     other, third = ClaimKey(1, 8, 0, "do"), ClaimKey(1, 8, 1, "do")
     verdicts(database, KEY, other, third)
     verdicts(database, KEY, worker="worker-02")
     with database.begin() as session:
-        assert end_held(session, [KEY, other], "finished", NOW) == 1
-        assert end_held(session, [third], "in_doubt", NOW) == 1
+        assert end_many(session, [KEY, other], "finished", NOW) == 1
+        assert end_many(session, [third], "in_doubt", NOW) == 1
     with database.read() as session:
         stored = {(row.host_id, row.step): (row.state, row.finished_at) for row in session.scalars(select(EffectClaim))}
     assert stored == {(7, 0): ("in_doubt", None), (8, 0): ("finished", NOW), (8, 1): ("in_doubt", None)}
@@ -104,7 +95,7 @@ def test_a_batch_of_thousands_mixes_all_verdicts(database: Database) -> None:
     keys = [ClaimKey(1, host, 0, "do") for host in range(2100)]
     verdicts(database, *keys[:1400])
     with database.begin() as session:
-        finish_many(session, keys[:700], NOW)
+        assert end_many(session, keys[:700], "finished", NOW) == 700
     assert verdicts(database, *reversed(keys)) == ["granted"] * 700 + ["in_doubt"] * 700 + ["finished"] * 700
 
 
