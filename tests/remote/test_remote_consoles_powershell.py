@@ -3,20 +3,21 @@
 import asyncio
 import random
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_remote_consoles_served import Page, opened, printed
 from winrm_places import Places
 
 from msp.remote.consoles.line_editor import LineEditor, width
-from msp.remote.consoles.powershell import Folder
+from msp.remote.consoles.powershell import PIECES, Folder, PowerShell
 from msp.remote.consoles.rules import End
 from msp.remote.consoles.serving import Console
-from msp.remote.transport import NotAdmitted
+from msp.remote.transport import NotAdmitted, Output
 
 PLANTED = "planted-Secret-4711!"
 WAIT = 20
@@ -69,6 +70,52 @@ async def test_output_comes_while_the_line_is_at_work_and_a_break_ends_it_and_ke
         assert b"\nforgotten" not in page.shown
     assert not (tmp_path / "ended").exists()
     assert peers.server(tls=True).peer.at_work == []
+
+
+class Stuck:
+    """A host that prints more than is shown, and goes on for long."""
+
+    def __init__(self) -> None:
+        self.lines = 0
+
+    async def run(self, script: str, *, heard: Callable[[bytes, bytes], None], **_: Any) -> Output:
+        self.lines += 1
+        for _piece in range(PIECES):
+            await asyncio.to_thread(heard, b"x", b"")
+        await asyncio.sleep(60)
+        raise AssertionError
+
+
+class Broken:
+    """A host whose connection has a fault."""
+
+    async def run(self, script: str, **_: Any) -> Output:
+        raise ZeroDivisionError
+
+
+async def test_a_second_break_while_nothing_is_shown_leaves_a_console_that_goes_on() -> None:
+    host = Stuck()
+    shell = PowerShell(host, 80)  # type: ignore[arg-type]
+    shell.begin()
+    await asyncio.sleep(0.5)
+    for _ in range(2):
+        await shell.write(b"\x03")
+        await asyncio.sleep(0.05)
+    shown = b""
+    while b"^C" not in shown or b"> " not in shown:
+        shown += await asyncio.wait_for(shell.read(), 5)
+    await shell.write(b"dir\r")
+    await asyncio.sleep(0.05)
+    assert host.lines == 2
+    await shell.close()
+
+
+async def test_a_fault_of_ours_ends_the_console_instead_of_leaving_it_without_a_prompt() -> None:
+    shell = PowerShell(Broken(), 80)  # type: ignore[arg-type]
+    shell.begin()
+    while await asyncio.wait_for(shell.read(), 5):
+        pass
+    assert (await shell.end()).how == "lost"
 
 
 async def test_looking_only_runs_nothing(peers: Places, tmp_path: Path) -> None:

@@ -94,13 +94,14 @@ class PowerShell:
         self._work: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._folder, self._stopped = Folder(), False
+        self._at_host = False  # a line is at work there and can be stopped
         self._where = ""
         self._ended: End | None = None
         self._taking = asyncio.Lock()
 
     def begin(self) -> None:
         """Ask the host where we are; its prompt is the first that is shown."""
-        self._work = self._loop.create_task(self._run(""))
+        self._start("")
 
     async def read(self) -> bytes:
         """Return what is to be shown next; nothing at the end."""
@@ -114,8 +115,9 @@ class PowerShell:
         if self._work is not None:
             if BREAK in self._keys:
                 self._keys = ""
-                self._stopped = True
-                self._work.cancel()
+                if self._at_host and not self._stopped:  # later it is at its own last words
+                    self._stopped = True
+                    self._work.cancel()
             self._keys = self._keys[:AHEAD]
             return
         await self._advance()
@@ -153,7 +155,19 @@ class PowerShell:
                     await self._show("\x1b[2J\x1b[H" if word else "")
                     await self._prompt()
                 else:
-                    self._work = self._loop.create_task(self._run(line))
+                    self._start(line)
+
+    def _start(self, line: str) -> None:
+        self._stopped = False
+        self._work = self._loop.create_task(self._run(line))
+        self._work.add_done_callback(self._broke)
+
+    def _broke(self, work: asyncio.Task[None]) -> None:
+        """End the console when a line ended by a fault of ours: whoever waits for the prompt would wait for ever."""
+        if self._ended is None and (work.cancelled() or work.exception() is not None):
+            self._ended = End("lost", "The connection to the machine was lost.")
+            with contextlib.suppress(asyncio.QueueFull):
+                self._out.put_nowait(b"")
 
     async def _show(self, text: str) -> None:
         if text:
@@ -168,14 +182,17 @@ class PowerShell:
 
     async def _run(self, line: str) -> None:
         """Run one line and show the prompt after it. Cancelled, it tells the host to stop and goes on."""
-        self._folder, self._stopped = Folder(), False
+        self._folder = Folder()
         stdin = b"\n".join((_encoded(self._where), _encoded(line), str(max(self._columns - 1, 20)).encode()))
         output: Output | None = None
+        self._at_host = True
         try:
             output = await self._shell.run(LINE, timeout=LONGEST, stdin=stdin, heard=self._heard)
         except asyncio.CancelledError:
             if self._ended is not None:
                 raise
+        finally:
+            self._at_host = False
         await self._out.put(self._folder.close() or b"\x1b[0m")
         self._where = self._folder.path or self._where
         if output is None:
