@@ -207,13 +207,13 @@ def tools(folder: Path, *without: str) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=["sftp", "neither"])
+@pytest.fixture(scope="module", params=["sftp", "neither", "full"])
 def without_tar(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    """A host without tar; the second one has no SFTP either."""
+    """A host without tar; the second one has no SFTP either, and the third one takes no byte by it."""
     folder = tmp_path_factory.mktemp("bare")
     options = f"SetEnv SHLVL=5 PATH={tools(folder / 'bin', 'tar', 'busybox')}\n"
-    if request.param == "sftp":
-        options += "Subsystem sftp internal-sftp\n"
+    if request.param != "neither":
+        options += f"Subsystem sftp internal-sftp{' -P write' if request.param == 'full' else ''}\n"
     with sshd.running(folder / "sshd", options=options) as server:
         credential = Credential(server.user, key_file=server.key_file)
         yield Target(request.param, "127.0.0.1", server.port, credential, (server.host_key,))
@@ -229,9 +229,10 @@ async def test_folder_goes_over_sftp_where_there_is_no_tar_or_not_at_all(
     step = f"file: {{path: \"{there}\", source: site, mode: '750', backup: true}}"
     played = await playing.play(book(source.parent, step), [without_tar])
     told = played.of(1, "do").outcome
-    if without_tar.name == "neither":
+    if without_tar.name != "sftp":
         assert (told.kind, told.in_doubt) == ("failed", False)
-        assert "neither has no tar. It has no SFTP either" in told.detail, told.detail
+        why = "It has no SFTP either" if without_tar.name == "neither" else "SFTP: "
+        assert f"{without_tar.name} has no tar. {why}" in told.detail, told.detail
         assert tree(there) == {"old": b"old"}
         assert [path.name for path in there.parent.iterdir()] == ["it's here"]
         return

@@ -34,6 +34,8 @@ async def put(connection: asyncssh.SSHClientConnection, tree: Tree, folder: str,
     except asyncssh.SFTPError as error:
         return _gone() if connection.is_closed() else Outcome("failed", detail=f"SFTP: {_said(error)}.")
     except OSError as error:
+        if connection.is_closed():
+            return _gone()
         return Outcome("failed", detail=f"{error.filename or 'A file'} cannot be read here: {error.strerror or error}.")
     except asyncssh.Error:
         return _gone()
@@ -56,10 +58,13 @@ async def _write(sftp: asyncssh.SFTPClient, tree: Tree, folder: str) -> None:
     folders = [path for path in tree.below if path.is_dir()]
     for path in folders:  # parents come first
         await sftp.mkdir(_there(tree, path, folder), asyncssh.SFTPAttrs(permissions=0o700))
-    async with asyncio.TaskGroup() as group:
-        for path in tree.below:
-            if not path.is_dir():
-                group.create_task(_one(sftp, path, _there(tree, path, folder), room))
+    try:
+        async with asyncio.TaskGroup() as group:
+            for path in tree.below:
+                if not path.is_dir():
+                    group.create_task(_one(sftp, path, _there(tree, path, folder), room))
+    except ExceptionGroup as failed:  # the first file that failed tells; the others were given up for it
+        raise failed.exceptions[0] from failed
     for path in reversed(folders):  # their times change by what is written into them
         await _dress(sftp, path, _there(tree, path, folder))
 
