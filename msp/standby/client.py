@@ -32,13 +32,13 @@ def hand_over(folder: Path, arguments: Sequence[str]) -> int | None:
     with peer:
         try:
             peer.settimeout(ANSWER)
-            data = wire.pack(_standing(arguments))
-            sent = socket.send_fds(peer, [data], [0, 1, 2])
-            peer.sendall(data[sent:])
-            if "pid" not in wire.receive(peer)[0]:
+            peer.sendall(wire.pack(_standing(arguments)))
+            if "ready" not in wire.receive(peer)[0]:
                 return None
         except (OSError, EOFError, ValueError):
             return None
+        with suppress(OSError):  # from here on it is not done twice: whoever has gone is found out by waiting
+            socket.send_fds(peer, [wire.pack({"go": True})], [0, 1, 2])
         return _wait(peer)
 
 

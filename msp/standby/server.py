@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,8 +50,31 @@ class _Child:
     peer: socket.socket | None
 
 
-def prepare() -> float:
-    """Read the program, and return when that began (the age of a file is told by the same clock)."""
+@dataclass(frozen=True)
+class Program:
+    """What was read: when that began, and each file as it was, ours and those that ours is built on."""
+
+    began: float  # by the clock that tells the age of a file
+    files: Mapping[str, tuple[int, int, int]]
+
+    def changed(self) -> bool:
+        """Return whether a file is another one by now, or gone: an older one too, as a program taken back brings it."""
+        for file, was in self.files.items():
+            try:
+                found = os.stat(file)  # noqa: PTH116  a thousand of them for each order
+            except OSError:
+                return True
+            if _mark(found) != was or found.st_mtime > self.began:
+                return True
+        return False
+
+
+def _mark(found: os.stat_result) -> tuple[int, int, int]:
+    return found.st_mtime_ns, found.st_ino, found.st_size
+
+
+def prepare() -> Program:
+    """Read the program, and return what was read."""
     began = time.time()
     importlib.import_module("msp.remote.quick_asyncssh").load()
     for name in MODULES:
@@ -60,7 +84,9 @@ def prepare() -> float:
     importlib.import_module("msp.remote.playbook").load(REHEARSAL)
     gc.collect()
     gc.freeze()  # a child that never looks at these pages never copies them
-    return began
+    places = (wire.stamp()["package"], sys.prefix)
+    files = [file for module in sys.modules.values() if (file := getattr(module, "__file__", None))]
+    return Program(began, {file: _mark(os.stat(file)) for file in files if file.startswith(places)})  # noqa: PTH116
 
 
 def claim(folder: Path) -> IO[bytes]:
@@ -73,8 +99,8 @@ def claim(folder: Path) -> IO[bytes]:
 class Standby:
     """Serves one installation. It has neither threads nor connections, so that a fork of it is whole."""
 
-    def __init__(self, folder: Path, lock: IO[bytes], began: float) -> None:
-        self._lock, self._began = lock, began
+    def __init__(self, folder: Path, lock: IO[bytes], program: Program) -> None:
+        self._lock, self._program = lock, program
         self._children: dict[int, _Child] = {}
         self._path = folder / wire.SOCKET
         self._path.unlink(missing_ok=True)
@@ -98,6 +124,8 @@ class Standby:
         self._selector.register(owner, selectors.EVENT_READ, self._end)
         while self._listener.fileno() >= 0 or self._children:
             for key, _ in self._selector.select():
+                if self._selector.get_map().get(key.fd) is not key:  # an event before it in this turn ended it
+                    continue
                 order = key.data(key.fileobj)
                 if order is not None:
                     return _Order(**order)
@@ -115,19 +143,27 @@ class Standby:
             self._listener.close()
 
     def _accept(self, listener: Any) -> dict[str, Any] | None:
-        peer, _ = listener.accept()
-        peer.settimeout(1.0)
+        """Take an order. Nothing is begun before the command has said that it waits: it may have given up long ago."""
         fds: list[int] = []
         try:
-            asked, fds = wire.receive(peer, descriptors=3)
-            if not wire.is_ours(peer) or asked["stamp"] != wire.stamp() or len(fds) != 3 or self._changed():
+            peer, _ = listener.accept()
+        except OSError as error:
+            logger.warning("A command could not be heard: %s.", error)
+            return None
+        peer.settimeout(1.0)
+        try:
+            asked = wire.receive(peer)[0]
+            if not wire.is_ours(peer) or asked["stamp"] != wire.stamp() or self._changed():
                 peer.sendall(wire.pack({"refused": True}))
                 peer.close()
                 return None
+            peer.sendall(wire.pack({"ready": True}))
+            go, fds = wire.receive(peer, descriptors=3)
+            if not go["go"] or len(fds) != 3:
+                raise ValueError("it was not told to go")
             child = os.fork()
             if child == 0:
                 return self._as_child(peer, asked, fds)
-            peer.sendall(wire.pack({"pid": child}))
             self._watch(_Child(child, peer))
         except (OSError, EOFError, ValueError, KeyError) as error:
             logger.warning("A command could not be taken over: %s.", error)
@@ -177,17 +213,13 @@ class Standby:
             with suppress(OSError):
                 child.peer.sendall(wire.pack({"status": os.waitstatus_to_exitcode(status)}))
             child.peer.close()
+            child.peer = None
 
     def _changed(self) -> bool:
-        """Return whether a file of the program is newer than what was read; then no order is taken any more."""
-        root = wire.stamp()["package"]
-        for module in list(sys.modules.values()):
-            file = getattr(module, "__file__", None)
-            if file and file.startswith(root):
-                with suppress(OSError):
-                    if os.stat(file).st_mtime > self._began:  # noqa: PTH116  three hundred of them for each order
-                        self._close()
-                        return True
+        """Return whether the program on disk is another one than was read; then no order is taken any more."""
+        if self._program.changed():
+            self._close()
+            return True
         return False
 
 

@@ -1,4 +1,4 @@
-"""What a command and the standby say to each other: length and JSON, and three file descriptors with the first one."""
+"""What a command and the standby say to each other: length and JSON, and three file descriptors with the word to go."""
 
 import json
 import os

@@ -165,6 +165,36 @@ def test_whoever_waits_can_cancel_and_going_away_cancels_too(ground: Ground, num
 
 
 @pytest.mark.slow
+def test_a_command_that_gave_up_waiting_and_did_it_itself_is_not_done_twice(ground: Ground) -> None:
+    (ground.folder / "told.yml").write_text(TOLD.replace("do: |\n", "do: |\n      echo {{ word }} >>done\n"))
+    standby = ground.start()
+    os.kill(standby, signal.SIGSTOP)
+    assert int(ground.told("once")[3]) == os.getpid()
+    os.kill(standby, signal.SIGCONT)
+    assert int(ground.told("again")[3]) == standby  # it has worked off what stood in its way
+    assert (ground.folder / "done").read_text().split() == ["once", "again"]
+
+
+@pytest.mark.slow
+def test_an_end_and_a_signal_at_the_same_moment_end_one_command_only(ground: Ground) -> None:
+    (ground.folder / "short.yml").write_text(SLOW.replace("slow", "short").replace("sleep 30", "sleep 1"))
+    (ground.folder / "slow.yml").write_text(SLOW.replace("sleep 30", "sleep 6").replace("begun", "other"))
+    standby = ground.start()
+    other = ground.begin("run", "slow.yml", "--hosts", "hosts", "--break-glass", "test")
+    short = ground.begin("run", "short.yml", "--hosts", "hosts", "--break-glass", "test")
+    until((ground.folder / "begun").exists)
+    os.kill(standby, signal.SIGSTOP)
+    until((ground.folder / "done").exists)
+    time.sleep(1.5)  # its process has ended, and nobody has heard of it yet
+    short.send_signal(signal.SIGINT)
+    time.sleep(0.2)
+    os.kill(standby, signal.SIGCONT)
+    assert short.wait(20) == 0
+    assert other.wait(30) == 0, other.communicate()
+    assert int(ground.told()[3]) == standby
+
+
+@pytest.mark.slow
 def test_it_ends_with_its_owner_after_what_it_does(ground: Ground) -> None:
     (ground.folder / "slow.yml").write_text(SLOW.replace("sleep 30", "sleep 1.5"))
     ground.start()
@@ -195,15 +225,16 @@ def test_what_is_no_order_is_refused_and_harms_nothing(ground: Ground) -> None:
         with socket.socket(socket.AF_UNIX) as peer:
             peer.settimeout(10)
             peer.connect(path)
-            socket.send_fds(peer, [data], [0, 1, 2]) if data else None
+            peer.sendall(data)
             peer.shutdown(socket.SHUT_WR)
-            assert b"pid" not in peer.recv(1000)
+            assert b"ready" not in peer.recv(1000)
     assert (ground.data / wire.SOCKET).stat().st_mode & 0o077 == 0
     assert int(ground.told()[3]) == standby
 
 
 @pytest.mark.slow
-def test_a_program_that_changed_is_not_carried_out_from_memory(ground: Ground) -> None:
+@pytest.mark.parametrize("age", [0, 10**6], ids=["newer", "older"])
+def test_a_program_that_changed_is_not_carried_out_from_memory(ground: Ground, age: int) -> None:
     package = ground.folder / "copy" / "msp"
     package.parent.mkdir()
     subprocess.run(["cp", "-r", str(Path(wire.__file__).parents[1]), str(package)], check=True)
@@ -211,6 +242,6 @@ def test_a_program_that_changed_is_not_carried_out_from_memory(ground: Ground) -
         "MSP_DATA": str(ground.data), "PYTHONPATH": str(package.parent)} | more  # fmt: skip
     standby = ground.start()
     assert int(ground.told()[3]) == standby
-    (package / "errors.py").touch()
+    os.utime(package / "errors.py", (time.time() - age, time.time() - age))
     assert int(ground.told()[3]) == os.getpid()
     assert ground.end() == 0, "it makes room for a fresh one"
