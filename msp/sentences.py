@@ -11,7 +11,7 @@ See docs/decisions/0024-sentences-are-their-own-keys.md.
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -27,7 +27,9 @@ LONGEST = 4000  # characters of what is looked at; more is output of machines
 WEAK = 16  # fixed letters: with fewer, such as "Add {what}.", a value must be a name or known, no prose
 _PROSE = 5  # words
 _JOINED = 4  # sentences that may stand in one key
-_DEEP = 3  # values within values that are looked at: a text made to be slow stays cheap
+_DEEP = 3  # values within values that are looked at
+#: How often a text may be looked at from end to end, with SHORT characters more: a text made to be slow stays cheap.
+LOOKS, SHORT = 64, 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +45,17 @@ class Template:
         """Letters that are fixed: the more, the surer a match."""
         return sum(map(len, self.fixed))
 
+    def frames(self, text: str) -> bool:
+        """Return whether a text begins and ends as this sentence does."""
+        first, last = self.fixed[0], self.fixed[-1]
+        return text.startswith(first) and text.endswith(last) and len(first) + len(last) <= len(text)
+
     def values_in(self, text: str) -> dict[str, str] | None:
         """Return the shortest values with which this sentence reads as `text`, or None. Takes linear time."""
+        if not self.frames(text):
+            return None
         first, *between, last = self.fixed
         end = len(text) - len(last)
-        if not text.startswith(first) or not text.endswith(last) or end < len(first):
-            return None
         values, at = [], len(first)
         for part in between:
             found = text.find(part, at, end)
@@ -70,15 +77,56 @@ class Catalogue:
     plain: Mapping[str, str]
     templates: Mapping[str, Sequence[Template]]
 
+    def text(self, text: str) -> str:
+        """Return a text with each of its sentences translated that is known; as it is if that would take long."""
+        try:
+            return Reading(self, LOOKS * (len(text) + SHORT)).text(text)
+        except Exhausted:
+            return text
+
+
+class Exhausted(Exception):
+    """A reading has used up what it may look at."""
+
+
+@dataclass(slots=True)
+class Reading:
+    """One text on its way through the catalogue, with the values within it and the values within those.
+
+    left: characters that may yet be looked at, over all of them: weak sentences such as "{} of {}: {}" fit a text
+    made for it in many ways, each fails late, and every depth multiplies them. Who uses it up is no sentence of ours.
+    """
+
+    catalogue: Catalogue
+    left: int
+    read: dict[tuple[str, int, bool], str | None] = field(default_factory=dict)
+
+    def look(self, characters: int) -> None:
+        """Take what is looked at next from what is left. Raises Exhausted."""
+        self.left -= characters
+        if self.left < 0:
+            raise Exhausted
+
     def whole(self, text: str, depth: int, *, strict: bool) -> str | None:
         """Return the translation of one sentence. strict: no value may hold a further sentence."""
-        if (known := self.plain.get(text)) is not None:
+        if (known := self.catalogue.plain.get(text)) is not None:
             return known
+        self.look(80 + len(text) // 16)
+        if (key := (text, depth, strict)) not in self.read:
+            self.read[key] = self._fitted(text, depth, strict=strict)
+        return self.read[key]
+
+    def _fitted(self, text: str, depth: int, *, strict: bool) -> str | None:
         words = {"", *_WORD.findall(text)}
-        near = [one for word in words for one in self.templates.get(word, ())]
-        for template in sorted(near, key=_surest):
+        near = [one for word in words for one in self.catalogue.templates.get(word, ())]
+        self.look(len(text) + 6 * len(near))
+        for template in sorted((one for one in near if one.frames(text)), key=_surest):
+            self.look(15 + len(text) // 16)
             values = template.values_in(text)
-            if values is None or (strict and any(_SWALLOWED.search(value) for value in values.values())):
+            if values is None:
+                continue
+            self.look(30 + len(text) // 4)
+            if strict and any(_SWALLOWED.search(value) for value in values.values()):
                 continue
             told = {name: self.text(value, depth + 1) for name, value in values.items()}
             if template.weight < WEAK and any(
@@ -92,7 +140,7 @@ class Catalogue:
         """Return a text with each of its sentences translated that is known. depth: values within values so far."""
         bare = text.strip()
         if " " not in bare or depth > _DEEP:  # a name, a number
-            return text.replace(bare, self.plain[bare], 1) if bare in self.plain else text
+            return text.replace(bare, self.catalogue.plain[bare], 1) if bare in self.catalogue.plain else text
         if (found := self.whole(bare, depth, strict=True)) is None:
             found = self._parts(bare, depth)
         if found is None:
@@ -102,6 +150,7 @@ class Catalogue:
     def _parts(self, text: str, depth: int, borders: tuple[re.Pattern[str], ...] = _BORDERS) -> str | None:
         """Translate piece by piece; None if nothing is known."""
         for at, border in enumerate(borders):
+            self.look(50 + len(text))
             pieces, between = border.split(text), border.findall(text)
             if len(pieces) > 1 and (found := self._joined(pieces, between, depth, borders[at + 1 :])) is not None:
                 return found
