@@ -19,7 +19,7 @@ from msp.people.models import User
 KINDS = ("shift", "on_call", "absence")
 LONGEST, MOST_WEEKS = timedelta(days=366), 26
 HIGHEST = 9  # level of a skill
-_SKILL = re.compile(r"\s*([^\s,;:][^,;:]*?)[\s:]*([0-9]+)?\s*")
+LONGEST_SKILLS = 1000  # characters
 
 
 def every(session: Session) -> Sequence[Technician]:
@@ -29,13 +29,18 @@ def every(session: Session) -> Sequence[Technician]:
 
 def skills_from(text: str) -> dict[str, int]:
     """Read "linux 3, hardware" as levels by skill; without a number the level is 1. Raises Misconfigured."""
+    if len(text) > LONGEST_SKILLS:
+        raise Misconfigured(
+            "The skills are too long.", advice=f"Write at most {LONGEST_SKILLS} letters, as in: linux 3, hardware 1."
+        )
     found: dict[str, int] = {}
-    for piece in filter(str.strip, re.split(r"[,;\n]", text)):
-        match = _SKILL.fullmatch(piece)
-        name, level = (match[1].strip().lower(), int(match[2] or 1)) if match else ("", 0)
-        if not name or not 1 <= level <= HIGHEST:
+    for piece in filter(None, (" ".join(part.split()) for part in re.split(r"[,;\n]", text))):
+        bare = piece.rstrip("0123456789")
+        name, digits = bare.rstrip(" :").lower(), piece[len(bare) :]
+        level = int(digits or 1) if len(digits) <= 2 else 0
+        if not name or ":" in name or not 1 <= level <= HIGHEST:
             raise Misconfigured(
-                f"{piece.strip()!r} is no skill.",
+                f"{piece!r} is no skill.",
                 advice=f"Write a name and a level of 1 to {HIGHEST}: linux 3, hardware 1.",
             )
         found[name] = level

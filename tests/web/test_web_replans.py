@@ -12,7 +12,7 @@ from sqlalchemy import select
 from msp import db
 from msp.clock import utc_now
 from msp.contracts.models import Site
-from msp.dispatch import visits
+from msp.dispatch import technicians, visits
 from msp.dispatch.models import Depot, Replan, Shift, Technician, WorkOrder
 from msp.people.models import User
 
@@ -109,6 +109,19 @@ def test_a_plan_for_all_clients_is_not_there_for_somebody_with_some(log_in: LogI
     assert log_in("limited@provider.example").get(f"/dispatch/plans/{replan[0]}").status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("text", "skills"),
+    [
+        ("Linux 3, hardware", {"linux": 3, "hardware": 1}),
+        ("cisco  ios : 2;\nvoip:1", {"cisco ios": 2, "voip": 1}),
+        ("tcp4", {"tcp": 4}),
+        (" , ;\n", {}),
+    ],
+)
+def test_skills_are_read_as_typed(text: str, skills: dict[str, int]) -> None:
+    assert technicians.skills_from(text) == skills
+
+
 def test_a_technician_is_linked_with_a_user_and_that_user_finds_the_phone_page(browser: Browser, log_in: LogIn) -> None:
     with db.begin() as session:
         user = session.scalars(select(User).where(User.email == "second@provider.example")).first()
@@ -128,7 +141,16 @@ def test_a_technician_is_linked_with_a_user_and_that_user_finds_the_phone_page(b
     assert again.status_code == 409
     assert "is linked with Lea Link already" in again.text
     assert 'value="Leo"' in again.text  # what was typed stays
-    for wrong in ({"skills": "linux 99"}, {"latitude": "north"}, {"time_zone": "Mars"}, {"name": " "}):
+    long = {"skills": "a" + " " * 800 + ":x"}, {"skills": "linux " + "9" * 900}, {"skills": "a" * 1001}
+    for wrong in (
+        *long,
+        {"skills": "linux 99"},
+        {"skills": "3"},
+        {"skills": "linux 003"},
+        {"latitude": "north"},
+        {"time_zone": "Mars"},
+        {"name": " "},
+    ):
         refused = browser.send("/dispatch/technicians/save", who=lea.id, **{**person, **wrong})
         assert refused.status_code == 422, wrong
 
@@ -152,6 +174,17 @@ def test_shifts_repeat_on_the_technicians_clock_over_the_change_to_winter_time(b
     backwards = browser.send("/dispatch/technicians/shifts", **{**form, "ends": "2031-10-24T07:00"})
     assert backwards.status_code == 422
     assert "ends before it begins" in backwards.text
+    for wrong, words in (
+        ({"begins": "0001-01-01T00:00"}, "The year 1 is out of reach."),
+        ({"ends": "9999-12-31T23:59"}, "The year 9999 is out of reach."),
+        ({"begins": "soon"}, "no date and time"),
+        ({"overtime": "999999999999999"}, "8 hours of overtime"),
+        ({"weeks": "999999999999999"}, "At most 26 weeks"),
+    ):
+        refused = browser.send("/dispatch/technicians/shifts", **{**form, **wrong})
+        assert refused.status_code == 422, wrong
+        assert words in refused.text
+    assert browser.send("/dispatch/technicians/shifts", **{**form, "weekday": ["", "01"]}).status_code == 303
 
 
 def test_the_depot_has_a_place_and_technicians_may_not_change_it(browser: Browser, log_in: LogIn) -> None:

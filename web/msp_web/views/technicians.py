@@ -21,6 +21,10 @@ from msp_web.views.desk import number_of
 
 bp = Blueprint("technicians", __name__, url_prefix="/dispatch/technicians")
 
+WEEKDAYS = frozenset("0123456")
+DAY = 24 * 60  # minutes: more than any overtime that is let in
+YEARS = range(2000, 2101)
+
 
 @bp.get("")
 @requires("dispatch.see")
@@ -102,8 +106,8 @@ def add_shifts() -> ResponseReturnValue:
                 wall(form.get("ends", "")),
                 kind=form.get("kind", ""),
                 days=(number_of(form.get("weeks")) or 0) * 7 or 1,
-                weekdays=frozenset(int(day) for day in form.getlist("weekday") if day in "0123456"),
-                overtime=timedelta(minutes=number_of(form.get("overtime")) or 0),
+                weekdays=frozenset(int(day) for day in form.getlist("weekday") if day in WEEKDAYS),
+                overtime=timedelta(minutes=min(number_of(form.get("overtime")) or 0, DAY)),
                 by=actor().name,
             )
     except (Misconfigured, Conflict) as error:
@@ -118,9 +122,12 @@ def add_shifts() -> ResponseReturnValue:
 def wall(text: str) -> datetime:
     """Return a date and time as typed, on the technician's clock. Raises Misconfigured."""
     try:
-        return datetime.fromisoformat(text).replace(tzinfo=None)
+        found = datetime.fromisoformat(text).replace(tzinfo=None)
     except ValueError as error:
         raise Misconfigured("That is no date and time.", advice="Write it as 2026-03-31 14:30.") from error
+    if found.year not in YEARS:
+        raise Misconfigured(f"The year {found.year} is out of reach.", advice="Give one from 2000 to 2100.")
+    return found
 
 
 @bp.post("/shifts/remove")
