@@ -186,3 +186,16 @@ def _boom() -> str:
 
 
 _boom.access = access.Mark("public")  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_number_that_no_database_holds_is_no_error_of_ours(app: Flask, ids: Ids, log_in: LogIn, method: str) -> None:
+    """No thing has such a number, so the answer is one of 4xx, or of a page that reads the number as a filter."""
+    admin = log_in("admin@provider.example")
+    for rule, _ in routes(app, method):
+        if "<int:" not in rule.rule:
+            continue
+        path = address(rule, ids["alfa"])
+        huge = re.sub(r"(?<=/)\d+", "99999999999999999999", path)
+        answer = admin.get(huge) if method == "GET" else admin.send(huge)
+        assert answer.status_code < 500, (method, huge)

@@ -178,11 +178,15 @@ def visible(query: S, *models: type[Model]) -> S:
     return query
 
 
+def storable(ident: Any) -> bool:
+    """Return whether a number of an address can be that of a row: no database holds more, SQLite's driver raises."""
+    return not isinstance(ident, int) or abs(ident) < 2**63
+
+
 def scoped(session: Session, model: type[M], ident: Any) -> M:
     """Return the row of that id, or raise NotFound: also for a row of a foreign client, which is not there."""
     key = model.__mapper__.primary_key[0]
-    fits = not isinstance(ident, int) or abs(ident) < 2**63  # no database holds more; SQLite's driver raises
-    found = session.scalar(visible(select(model).where(key == ident), model)) if fits else None
+    found = session.scalar(visible(select(model).where(key == ident), model)) if storable(ident) else None
     if found is None:
         raise NotFound("There is no such thing, or it is not yours to see.", advice="Go back to the list.")
     return found

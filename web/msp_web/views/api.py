@@ -23,7 +23,7 @@ from msp.people.access import RIGHTS, may
 from msp.remote.models import Approval, Run, RunHost
 from msp_web import api_models as models
 from msp_web import keyset, openapi, portal_words
-from msp_web.access import actor, bearer, by_token, public, scoped, signed_in, visible
+from msp_web.access import actor, bearer, by_token, public, scoped, signed_in, storable, visible
 from msp_web.openapi import operation
 from msp_web.unit import read_only, unit_of_work
 from msp_web.views.portal_tickets import URGENCIES, WISHES
@@ -348,7 +348,7 @@ def backup_written(plan_id: int) -> Response:
     token = bearer()
     asked = body(models.Written) if request.content_length else models.Written()
     with unit_of_work() as session:
-        plan = session.get(BackupPlan, plan_id) if plan_id < 2**63 else None
+        plan = session.get(BackupPlan, plan_id) if storable(plan_id) else None
         if plan is None or not plan_changes.opens(plan, token):
             raise Unauthorized  # also where there is no such plan: a token tells nothing of others
         done = restores.after_backup(session, plan, utc_now(), backup=asked.backup.strip())

@@ -19,7 +19,7 @@ from msp.errors import Conflict, Misconfigured, MspError, NotFound, Refused
 from msp.flows import replans
 from msp.people.access import may
 from msp_web import day_board, language
-from msp_web.access import actor, requires
+from msp_web.access import actor, requires, storable
 from msp_web.unit import read_only, unit_of_work
 from msp_web.views.desk import granted, number_of
 from msp_web.views.dispatch import day_asked
@@ -32,7 +32,7 @@ DRAWN = 7  # days at most
 
 def plan_of(session: Session, replan_id: int) -> Replan:
     """Return a plan whose every client the asking person may know of. Raises NotFound."""
-    found = session.get(Replan, replan_id)
+    found = session.get(Replan, replan_id) if storable(replan_id) else None
     mine = granted()
     if found is None or (mine is not None and (found.client_ids is None or not set(found.client_ids) <= set(mine))):
         raise NotFound("There is no such plan.", advice="Ask for a new one on the board.")

@@ -126,7 +126,7 @@ def wanted_of(session: Session, item: ConfigurationItem) -> dict[str, Any]:
     """Return what the form asks for. Raises Misconfigured, NotFound for a bastion that is none of this client's."""
     form = request.form
     port, bastion = form.get("port", "").strip(), number_of(form.get("bastion"))
-    if port and not (port.isdecimal() and 0 < int(port[:6]) < 65536):
+    if port and not (port.isdecimal() and len(port) <= 5 and 0 < int(port) < 65536):
         raise Misconfigured("The port is not a number.", advice="A port is 1 to 65535.")
     texts = ("address", "username", "secret_name", "become_secret_name")
     return {
