@@ -9,14 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
-from pathlib import PurePosixPath
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from msp.backup import case as cases
-from msp.backup import case_fields, engines, proposals
+from msp.backup import case_fields, engines, places, proposals
 from msp.backup import ladder as ladders
 from msp.backup.case import Case
 from msp.backup.ladder import AFTER_BACKUP
@@ -254,40 +253,27 @@ def open_ones(session: Session, client_ids: Sequence[int] | None, by: str) -> li
 def refuse_foreign(session: Session, client_id: int, case: Mapping[str, Any], closed: Iterable[str] = ()) -> None:
     """Raise Refused where a case points at what is not this client's: another client's backup, or our own folders.
 
-    closed: places of this installation. Whoever writes a plan learns what is in the backup.
+    closed: places of this installation. Whoever writes a plan learns what is in the backup. Symbolic links on this
+    machine are followed; those of other plans' places are not, or a link of theirs could stop this client's tests.
+    Raises also what `places.named` raises.
     """
-    places = [str(case[name]) for name in ("repo", "file") if case.get(name)]
-    places += [str(one) for one in [(case.get("expect") or {}).get("manifest")] if one]
+    own = [*places.named(case), *places.followed(case)]
     on = case.get("on")  # the host whose paths they are; None: the worker's
-    for place in places:
-        if on is None and any(_overlap(place, own) for own in closed):
-            raise Refused(f"{place} belongs to this installation.", advice="Name the folder of the backup.")
-    query = select(BackupPlan).where(BackupPlan.client_id != client_id, BackupPlan.removed_at.is_(None))
+    for place in own:
+        if not on and any(places.overlap(place.plain, one) for one in closed):
+            raise Refused(f"{place.said} belongs to this installation.", advice="Name the folder of the backup.")
     if case.get("engine") == "bacula":  # one director serves all clients; whose job it is, its client says
         return
-    for other in session.scalars(query):
-        if other.case.get("on") != on:
+    query = select(BackupPlan.case, BackupPlan.engine)
+    query = query.where(BackupPlan.client_id != client_id, BackupPlan.removed_at.is_(None))
+    for other, engine in session.execute(query):
+        if (other.get("on") or None) != (on or None):
             continue
-        theirs = [str(other.case[name]) for name in ("repo", "file") if other.case.get(name)]
-        for place in places:
-            if any(_overlap(place, one) for one in theirs):
-                raise Refused(
-                    f"{place} is a backup of another client.", advice="Look at the path; ask who keeps that plan."
-                )
-
-
-def _overlap(one: str, other: str) -> bool:
-    if not (one.startswith("/") and other.startswith("/")):
-        return one.rstrip("/") == other.rstrip("/")
-    first, second = _plain(one), _plain(other)
-    return first == second or first in second.parents or second in first.parents
-
-
-def _plain(path: str) -> PurePosixPath:
-    parts: list[str] = []
-    for part in PurePosixPath(path).parts[1:]:
-        parts = parts[:-1] if part == ".." else [*parts, part]
-    return PurePosixPath("/", *parts)
+        theirs = places.known({**other, "engine": engine})
+        for place in own:
+            if any(places.overlap(place.plain, one) for one in theirs):
+                advice = "Look at the path; ask who keeps that plan."
+                raise Refused(f"{place.said} is a backup of another client.", advice=advice)
 
 
 def engine_names() -> list[str]:

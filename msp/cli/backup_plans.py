@@ -80,7 +80,7 @@ def add_plan(
     from msp import db
     from msp.assets.models import ConfigurationItem
     from msp.backup import case as cases
-    from msp.backup import ladder, plans
+    from msp.backup import ladder, places, plans
     from msp.backup.plan_parts import PlanParts
     from msp.clock import utc_now
     from msp.contracts import agreements
@@ -90,6 +90,7 @@ def add_plan(
     now = utc_now()
     loaded = cases.load(case, now=now)
     document = json.loads(case.read_bytes())
+    places.named(document)
     chosen = tuple(ladder.typed(step) for step in steps)
     limits: dict[str, Any] = {"nice": nice, "io": "idle" if io_idle else "best-effort", "jitter_s": jitter}
     limits |= {"window": window} if window else {}
@@ -225,7 +226,7 @@ def change_plan(
 
     from msp import db
     from msp.backup import case as cases
-    from msp.backup import ladder, plan_changes, plans
+    from msp.backup import ladder, places, plan_changes, plans
     from msp.backup.plan_parts import PlanParts
     from msp.clock import utc_now
     from msp.flows import restores
@@ -234,6 +235,7 @@ def change_plan(
     if case is not None:
         cases.load(case, now=utc_now())
         document = json.loads(case.read_bytes())
+        places.named(document)
     chosen = tuple(ladder.typed(step) for step in steps)
     console.use_database()
     with db.begin() as session:

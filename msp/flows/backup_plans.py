@@ -3,7 +3,6 @@
 Schedules and tickets follow in the same transaction.
 """
 
-import os
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from msp import db, events
-from msp.backup import drafts, plan_changes, plans, proposals
+from msp.backup import drafts, places, plan_changes, plans, proposals
 from msp.backup.engine import Found
 from msp.backup.models import BackupDraft, BackupPlan
 from msp.backup.plan_parts import PlanParts
@@ -32,14 +31,6 @@ def topic(draft_id: int) -> str:
     return f"backup_draft:{draft_id}"
 
 
-def closed_places(settings: Settings) -> list[str]:
-    """Return the places of this installation that no plan may read: everything in `data` but `backups`."""
-    data = settings.data.resolve()
-    found = [path for path in (settings.key_path, settings.scratch_path, db.current().path) if path]
-    found += [path for path in data.iterdir() if path.name != "backups"] if data.is_dir() else []
-    return sorted({str(path.resolve()) for path in found})
-
-
 def ask_trial(session: Session, draft: BackupDraft, settings: Settings, now: datetime) -> str:
     """Queue the first restore of a draft and return the job's id. One at a time: asked again meanwhile is Conflict.
 
@@ -50,21 +41,13 @@ def ask_trial(session: Session, draft: BackupDraft, settings: Settings, now: dat
     document = drafts.document(draft, asserted=False)
     drafts.need_engine(str(document["engine"]))
     drafts.parsed(draft, secret=None, now=now)
-    drafts.refuse_foreign(session, draft.client_id, document, closed_places(settings))
+    drafts.refuse_foreign(session, draft.client_id, document, places.closed(settings))
     draft.trial_number += 1
     draft.trial_state, draft.trial, draft.changed_at = "queued", {"asked_at": now.isoformat()}, now
     job_id = f"try:{draft.id}:{draft.trial_number}"
     payload = {"draft_id": draft.id, "number": draft.trial_number}
     queues.enqueue(session, queues.RESTORES, HANDLER, payload, job_id=job_id, client_id=draft.client_id)
     return job_id
-
-
-def followed(document: dict[str, Any]) -> dict[str, Any]:
-    """Return a case whose places on this machine stand without symbolic links: they must not lead elsewhere."""
-    here = [
-        name for name in ("repo", "file") if str(document.get(name) or "").startswith("/") and not document.get("on")
-    ]
-    return {**document, **{name: os.path.realpath(str(document[name])) for name in here}}
 
 
 def perform_trial(settings: Settings, draft_id: int, number: int) -> None:
@@ -82,9 +65,9 @@ def perform_trial(settings: Settings, draft_id: int, number: int) -> None:
         client_id = draft.client_id
         secret = vault.get(session, name, client_id=client_id).value if name else None
         case = drafts.parsed(draft, secret=secret, now=now)
-        drafts.refuse_foreign(
-            session, client_id, followed(drafts.document(draft, asserted=False)), closed_places(settings)
-        )
+        document = drafts.document(draft, asserted=False)
+    with db.read() as session:  # a disk that does not answer holds nobody up who writes
+        drafts.refuse_foreign(session, client_id, document, places.closed(settings))
     base = settings.scratch_path.resolve()
     base.mkdir(parents=True, exist_ok=True, mode=0o700)
 
@@ -147,7 +130,7 @@ def save(session: Session, draft: BackupDraft, settings: Settings, now: datetime
     if lacks := drafts.missing(draft):
         raise Misconfigured("The plan is not finished.", advice=f"Still to answer: {', '.join(lacks)}.")
     answers, document = draft.answers, drafts.document(draft)
-    drafts.refuse_foreign(session, draft.client_id, document, closed_places(settings))
+    drafts.refuse_foreign(session, draft.client_id, document, places.closed(settings))
     steps, _ = drafts.steps_of(draft)
     parts = PlanParts(
         name=answers["name"],

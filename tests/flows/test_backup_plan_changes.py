@@ -162,7 +162,6 @@ def test_what_lacks_is_kept_when_it_changes_and_stands_in_the_pack(world: World,
 
 def test_a_draft_is_tried_by_the_worker_and_saved_whole(world: World, plan: BackupPlan) -> None:
     now, folder = utc_now(), world.folder / "backups"
-    folder.mkdir()
     with world.database.begin() as session:
         draft = drafts.begin(session, now, client_id=world.alfa, by="anna", time_zone="Europe/Moscow")
         drafts.answer(draft, now, name="shop", engine="tar", scheduled=True, case={
@@ -215,19 +214,3 @@ def test_paths_of_different_hosts_are_different_places(world: World, plan: Backu
         ):
             with pytest.raises(Refused):
                 drafts.refuse_foreign(session, world.alfa, case, closed)
-
-
-def test_a_link_does_not_lead_to_what_is_ours(world: World, plan: BackupPlan) -> None:
-    now, folder = utc_now(), world.folder / "backups"
-    folder.mkdir()
-    (folder / "innocent").symlink_to(world.settings.key_path)
-    with world.database.begin() as session:
-        draft = drafts.begin(session, now, client_id=world.alfa, by="anna", time_zone="UTC")
-        drafts.answer(draft, now, engine="tree", case={"engine": "tree", "file": str(folder / "innocent")})
-        backup_plans.ask_trial(session, draft, world.settings, now)
-        number = draft.id
-    with pytest.raises(Refused):
-        backup_plans.perform_trial(world.settings, number, 1)
-    with world.database.begin() as session:
-        backup_plans.gave_up(session, {"draft_id": number, "number": 1}, "It belongs to this installation.")
-        assert drafts.by_id(session, number).trial_state == "failed"

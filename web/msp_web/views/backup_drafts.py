@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from msp import vault
 from msp.assets.models import ConfigurationItem
 from msp.backup import case as cases
-from msp.backup import case_fields, drafts, ladder
+from msp.backup import case_fields, drafts, ladder, places
 from msp.backup.ladder import LadderStep
 from msp.backup.models import BackupDraft, BackupPlan
 from msp.clock import utc_now
@@ -281,7 +281,7 @@ def keep_engine(draft_id: int) -> ResponseReturnValue:
         told = {name: str(word("fault", code)) for name, code in faults.items()}
         if not told:
             try:
-                closed = backup_plans.closed_places(current_app.config["MSP_SETTINGS"])
+                closed = places.closed(current_app.config["MSP_SETTINGS"])
                 drafts.refuse_foreign(session, draft.client_id, {**(draft.answers.get("rest") or {}), **case}, closed)
             except MspError as error:
                 told[next(name for name in ("repo", "file", "") if case.get(name) or not name)] = language.explained(
