@@ -11,17 +11,18 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from msp import db, events
-from msp.backup import ladder, plans, verify
+from msp.backup import drafts, ladder, places, plans, verify
+from msp.backup.engines import away
 from msp.backup.models import BackupPlan, RestoreTest
 from msp.backup.process import Runner
 from msp.backup.proof import Proof
-from msp.backup.verdict import PROOF_RUNG
+from msp.backup.verdict import PROOF_RUNG, Result
 from msp.clock import utc_now
 from msp.desk import tickets
 from msp.desk.models import Ticket
 from msp.engine import crashpoints, queues, schedules
 from msp.engine.models import Schedule
-from msp.errors import NotFound
+from msp.errors import MspError, NotFound
 from msp.flows import restores_there
 from msp.people.access import Actor, may
 from msp.settings import Settings
@@ -146,6 +147,7 @@ def perform(
         if plan.secret_name:
             secret = vault.get(session, plan.secret_name, client_id=plan.client_id).value
         now = utc_now()
+        client_id, document = plan.client_id, plans.document(plan, secret=None, now=now)
         case, limits = plans.render(plan, secret=secret, now=now, rungs=rungs), ladder.read_limits(plan.limits)
         opens = ladder.opens_at(limits, ZoneInfo(plan.time_zone), now) if nominal else now
         if opens > now:
@@ -163,7 +165,10 @@ def perform(
     if test_id is None:
         return
     crashpoints.at("restore.begun")
-    if there is not None and case.on:
+    refused = None if case.on else _refused(settings, client_id, document)
+    if refused is not None:
+        result = refused
+    elif there is not None and case.on:
         result = restores_there.perform(there)
     else:
         base = settings.scratch_path.resolve()
@@ -174,6 +179,19 @@ def perform(
     with db.begin() as session:
         record(session, test_id, result, now=utc_now())
     crashpoints.at("restore.recorded")
+
+
+def _refused(settings: Settings, client_id: int, document: dict[str, Any]) -> Result | None:
+    """Return what a test ends with that would restore what is not this client's; None: it may be done.
+
+    Asked at every test, because a symbolic link may lead elsewhere since the plan was saved.
+    """
+    try:
+        with db.read() as session:
+            drafts.refuse_foreign(session, client_id, document, places.closed(settings))
+    except MspError as error:
+        return away.untold(document, error.what, error.advice)
+    return None
 
 
 def _named(nominal: str | None, rungs: Sequence[int]) -> str | None:

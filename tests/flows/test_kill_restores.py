@@ -44,7 +44,7 @@ def planned(world: World, file: Path) -> int:
 @pytest.mark.parametrize("good", [True, False], ids=["good", "truncated"])
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_anywhere_a_restore_test_ends_once_with_one_verdict(world: World, point: str, good: bool) -> None:
-    file = archive(world.folder / "nightly.tar.gz")
+    file = archive(world.folder / "backups/nightly.tar.gz")
     if not good:
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     plan_id = planned(world, file)

@@ -71,7 +71,7 @@ def planned(world: World, case: dict[str, Any], name: str = "there") -> BackupPl
 
 def packed(world: World, **expect: Any) -> dict[str, Any]:
     query = {"path": "app.sqlite", "query": "select count(*) from orders", "min": 50}
-    file = str(archive(world.folder / "nightly.tar.gz"))
+    file = str(archive(world.folder / "backups/nightly.tar.gz"))
     return {"engine": "tar", "file": file, "root": "data", "expect": {"sqlite": [query], **expect}}
 
 
@@ -121,7 +121,7 @@ def test_age_is_judged_by_our_clock_and_not_by_the_hosts(world: World, server: s
 def test_no_room_on_the_host_is_an_error_and_never_a_pass(world: World, server: sshd.Sshd, tmp_path: Path) -> None:
     with small_disk(tmp_path / "there", megabytes=1) as really:
         case = packed(world, **({} if really else {"scratch_quota_bytes": 100}))
-        noise = world.folder / "data/noise.bin"
+        noise = world.folder / "backups/data/noise.bin"
         noise.write_bytes(os.urandom(3 << 20))
         subprocess.run(["tar", "-czf", case["file"], "-C", str(world.folder), "data"], check=True)
         test = carried_out(world, planned(world, case))
@@ -208,13 +208,13 @@ def test_sample_is_compared_with_the_living_source_on_the_clients_host(
     world: World, server: sshd.Sshd, tmp_path: Path
 ) -> None:
     case = packed(world)
-    case["expect"]["live"] = {"root": str(world.folder / "data"), "on": "one"}
+    case["expect"]["live"] = {"root": str(world.folder / "backups/data"), "on": "one"}
     plan = planned(world, {**case, "on": None})
     test = carried_out(world, plan)
     assert (test.verdict, test.reasons) == ("pass", []), test.result
     assert test.result is not None
     assert next(rung for rung in test.result["rungs"] if rung["rung"] == 4)["figures"]["live_compared"] == 2
-    readme = world.folder / "data/readme.txt"
+    readme = world.folder / "backups/data/readme.txt"
     info = readme.stat()
     readme.write_text("Another text.\n" * 50)
     os.utime(readme, ns=(info.st_atime_ns, info.st_mtime_ns))
@@ -227,7 +227,7 @@ def test_sample_is_compared_with_the_living_source_on_the_clients_host(
 
 def test_case_that_is_tested_on_the_host_compares_with_the_source_there(world: World, server: sshd.Sshd) -> None:
     case = packed(world)
-    case["expect"]["live"] = {"root": str(world.folder / "data"), "on": "one"}
+    case["expect"]["live"] = {"root": str(world.folder / "backups/data"), "on": "one"}
     test = carried_out(world, planned(world, case))
     assert (test.verdict, test.reasons) == ("pass", []), test.result
     case["expect"]["live"]["on"] = "two"

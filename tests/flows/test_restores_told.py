@@ -26,7 +26,7 @@ from msp.people.access import Actor
 def archive(path: Path, orders: int = 50) -> Path:
     """Write an archive with a database of that many orders."""
     tree = path.parent / "data"
-    tree.mkdir(exist_ok=True)
+    tree.mkdir(parents=True, exist_ok=True)
     (tree / "app.sqlite").unlink(missing_ok=True)
     with sqlite3.connect(tree / "app.sqlite") as database:
         database.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, customer TEXT)")
@@ -42,7 +42,11 @@ def archive(path: Path, orders: int = 50) -> Path:
 def plan(world: World) -> BackupPlan:
     """A plan of alfa whose archive is good."""
     query = {"path": "app.sqlite", "query": "select count(*) from orders", "min": 50}
-    case: dict[str, Any] = {"engine": "tar", "file": str(archive(world.folder / "nightly.tar.gz")), "root": "data"}
+    case: dict[str, Any] = {
+        "engine": "tar",
+        "file": str(archive(world.folder / "backups/nightly.tar.gz")),
+        "root": "data",
+    }
     with world.database.begin() as session:
         return plans.create(
             session,
@@ -72,7 +76,7 @@ def tickets_of(world: World) -> list[Ticket]:
 
 
 def truncate(world: World) -> None:
-    file = world.folder / "nightly.tar.gz"
+    file = world.folder / "backups/nightly.tar.gz"
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
@@ -105,7 +109,7 @@ def test_failed_test_opens_one_ticket_the_next_continues_it_and_a_good_one_resol
     assert [one.id for one in tickets_of(world)] == [ticket.id] == [first.ticket_id] == [second.ticket_id]
     assert [entry.kind for entry in world.log(ticket.id)] == ["created", "proof"]
     assert not proven(world)
-    archive(world.folder / "nightly.tar.gz")
+    archive(world.folder / "backups/nightly.tar.gz")
     assert restore(world, plan).verdict == "pass"
     (ticket,) = tickets_of(world)
     assert (ticket.state, ticket.is_open, proven(world)) == ("resolved", False, True)
@@ -115,7 +119,7 @@ def test_failed_test_opens_one_ticket_the_next_continues_it_and_a_good_one_resol
 
 
 def test_backup_with_too_few_rows_is_a_failure_although_it_can_be_read(world: World, plan: BackupPlan) -> None:
-    archive(world.folder / "nightly.tar.gz", orders=49)
+    archive(world.folder / "backups/nightly.tar.gz", orders=49)
     assert restore(world, plan).verdict == "fail"
     assert len(tickets_of(world)) == 1
 
