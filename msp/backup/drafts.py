@@ -250,14 +250,19 @@ def open_ones(session: Session, client_ids: Sequence[int] | None, by: str) -> li
     return list(session.scalars(query))
 
 
-def refuse_foreign(session: Session, client_id: int, case: Mapping[str, Any], closed: Iterable[str] = ()) -> None:
+def refuse_foreign(
+    session: Session, client_id: int, case: Mapping[str, Any], closed: Iterable[str] = (), *, stored: bool = False
+) -> None:
     """Raise Refused where a case points at what is not this client's: another client's backup, or our own folders.
 
     closed: places of this installation. Whoever writes a plan learns what is in the backup. Symbolic links on this
     machine are followed; those of other plans' places are not, or a link of theirs could stop this client's tests.
+    stored: the case of a plan that stands. What it names was judged when it was written, perhaps by an administrator
+    who keeps two clients in one repository; asked is only where links lead by now.
     Raises also what `places.named` raises.
     """
-    own = [*places.named(case), *places.followed(case)]
+    named, followed = places.named(case), places.followed(case)
+    own = [*named, *followed]
     on = case.get("on")  # the host whose paths they are; None: the worker's
     for place in own:
         if not on and any(places.overlap(place.plain, one) for one in closed):
@@ -266,6 +271,8 @@ def refuse_foreign(session: Session, client_id: int, case: Mapping[str, Any], cl
         return
     query = select(BackupPlan.case, BackupPlan.engine)
     query = query.where(BackupPlan.client_id != client_id, BackupPlan.removed_at.is_(None))
+    if stored:
+        own = [place for place in followed if place not in named]
     for other, engine in session.execute(query):
         if (other.get("on") or None) != (on or None):
             continue

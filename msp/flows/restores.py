@@ -188,7 +188,7 @@ def _refused(settings: Settings, client_id: int, document: dict[str, Any]) -> Re
     """
     try:
         with db.read() as session:
-            drafts.refuse_foreign(session, client_id, document, places.closed(settings))
+            drafts.refuse_foreign(session, client_id, document, places.closed(settings), stored=True)
     except MspError as error:
         return away.untold(document, error.what, error.advice)
     return None

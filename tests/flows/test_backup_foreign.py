@@ -116,11 +116,15 @@ def test_a_plan_that_was_stored_before_ends_its_test_with_the_sentence(world: Wo
     for number, (case, words) in enumerate([
         ({"engine": "tar", "file": "backups/nightly.tar.gz"}, "not an absolute path"),
         ({"engine": "tar", "file": str(theirs), "expect": {"manifest": "x"}}, "not an absolute path"),
-        ({"engine": "tar", "file": str(theirs)}, "another client"),
         ({"engine": "tree", "file": str(world.folder / "scratch")}, "this installation"),
         ({"engine": "restic", "repo": "rclone::sftp,ssh=program:/b"}, "cannot be the place"),
     ]):  # fmt: skip
         refused(restore(world, stored(world, world.alfa, case, name=f"plan {number}")), words)
+
+
+def test_two_clients_whom_an_administrator_keeps_in_one_place_are_both_tested(world: World, theirs: Path) -> None:
+    made = stored(world, world.alfa, {"engine": "tar", "file": str(theirs), "root": "data"})
+    assert restore(world, made).verdict == "pass"
 
 
 def test_every_spelling_of_what_is_not_this_clients_is_refused(world: World, plan: BackupPlan) -> None:
