@@ -78,7 +78,7 @@ def token(plan_id: int) -> ResponseReturnValue:
 
 
 def shown_once(plan_id: int) -> str | None:
-    """Return the token that was just given to this plan, once; never to a part of a page that brings itself up to date."""
+    """Return the token that was just given to this plan, once; never to a page that only brings itself up to date."""
     if request.headers.get("HX-Request") or (cookie.get(FRESH) or [None])[0] != plan_id:
         return None
     return str(cookie.pop(FRESH)[1])
