@@ -5,6 +5,7 @@ Each step is stored by itself, so the writer may leave and go on later; the plan
 """
 
 import json
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -57,11 +58,17 @@ def begin(
     }
     draft = BackupDraft(
         client_id=client_id, asset_id=asset_id, by=by, created_at=now, changed_at=now, answers=answers, trial={},
-        trial_number=0,
+        trial_number=_before_the_first(),
     )  # fmt: skip
     session.add(draft)
     session.flush()
     return draft
+
+
+def _before_the_first() -> int:
+    """Return what a draft counts its first restores from: a row's number is given again once a draft is gone, and
+    what was asked for the one before must not be taken for this one's."""
+    return secrets.randbelow(1 << 30)
 
 
 def begin_change(session: Session, plan: BackupPlan, now: datetime, *, by: str) -> BackupDraft:
@@ -89,7 +96,7 @@ def begin_change(session: Session, plan: BackupPlan, now: datetime, *, by: str) 
     }
     draft = BackupDraft(
         client_id=plan.client_id, asset_id=plan.asset_id, plan_id=plan.id, by=by, created_at=now, changed_at=now,
-        answers=answers, trial={}, trial_number=0,
+        answers=answers, trial={}, trial_number=_before_the_first(),
     )  # fmt: skip
     session.add(draft)
     session.flush()

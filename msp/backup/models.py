@@ -55,7 +55,7 @@ class BackupDraft(Model):
     created_at: Mapped[datetime]
     changed_at: Mapped[datetime]
     answers: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)  # drafts.py: what was answered so far
-    trial_number: Mapped[int] = mapped_column(default=0)  # how often a first restore was asked for
+    trial_number: Mapped[int] = mapped_column(default=0)  # of the first restore asked for last; begins anywhere
     trial_state: Mapped[str | None]  # of drafts.TRIAL_STATES; None: never asked for
     trial: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)  # how far it is, then what it found
 

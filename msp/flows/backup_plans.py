@@ -46,7 +46,8 @@ def ask_trial(session: Session, draft: BackupDraft, settings: Settings, now: dat
     draft.trial_state, draft.trial, draft.changed_at = "queued", {"asked_at": now.isoformat()}, now
     job_id = f"try:{draft.id}:{draft.trial_number}"
     payload = {"draft_id": draft.id, "number": draft.trial_number}
-    queues.enqueue(session, queues.RESTORES, HANDLER, payload, job_id=job_id, client_id=draft.client_id)
+    if not queues.enqueue(session, queues.RESTORES, HANDLER, payload, job_id=job_id, client_id=draft.client_id):
+        raise Conflict("Another draft had this first restore.", advice="Throw the draft away and begin anew.")
     return job_id
 
 

@@ -168,7 +168,8 @@ def test_a_draft_is_tried_by_the_worker_and_saved_whole(world: World, plan: Back
             "engine": "tar", "file": str(archive(folder / "shop.tar.gz")), "root": "data"})  # fmt: skip
         number = draft.id
         backup_plans.ask_trial(session, draft, world.settings, now)
-    backup_plans.perform_trial(world.settings, number, 1)
+        asked = draft.trial_number
+    backup_plans.perform_trial(world.settings, number, asked)
     with world.database.begin() as session:
         draft = drafts.by_id(session, number)
         assert (draft.trial_state, draft.trial["files"]) == ("done", 2)
@@ -191,6 +192,35 @@ def test_a_draft_is_tried_by_the_worker_and_saved_whole(world: World, plan: Back
         assert session.scalar(select(func.count()).select_from(BackupDraft)) == 0
     assert schedules(world, made) == {f"restore-{made.id}"}
     assert restore(world, made).verdict == "pass"
+
+
+def test_a_draft_of_a_number_given_again_is_tried_by_itself(world: World) -> None:
+    now, folder = utc_now(), world.folder / "backups"
+    folder.mkdir()
+    file = str(archive(folder / "shop.tar.gz"))
+    asked: list[tuple[int, int]] = []
+    for client in ("alfa", "beta"):
+        with world.database.begin() as session:
+            draft = drafts.begin(session, now, client_id=world.planted.clients[client], by="anna", time_zone="UTC")
+            drafts.answer(draft, now, engine="tar", case={"engine": "tar", "file": file})
+            job = backup_plans.ask_trial(session, draft, world.settings, now)
+            assert session.get_one(Job, job).client_id == draft.client_id
+            asked.append((draft.id, draft.trial_number))
+        if client == "alfa":
+            with world.database.begin() as session:
+                session.delete(session.get_one(BackupDraft, draft.id))
+    (_, theirs), (number, own) = asked
+    backup_plans.perform_trial(world.settings, number, theirs)  # what was asked for alfa comes late
+    with world.database.begin() as session:
+        assert (drafts.by_id(session, number).trial_state, theirs == own) == ("queued", False)
+        draft = drafts.by_id(session, number)
+        draft.trial_state, draft.trial_number = None, own - 1
+        with pytest.raises(Conflict, match="Another draft"):
+            backup_plans.ask_trial(session, draft, world.settings, now)
+        session.rollback()
+    backup_plans.perform_trial(world.settings, number, own)
+    with world.database.read() as session:
+        assert drafts.by_id(session, number).trial_state == "done"
 
 
 def test_paths_of_different_hosts_are_different_places(world: World, plan: BackupPlan) -> None:

@@ -48,9 +48,9 @@ def test_a_plan_is_written_by_hand_and_the_restore_is_seen_at_work(
     page.click("text=Restore it now")
     page.wait_for_selector("text=waiting for the worker")
     with db.read() as session:
-        number = session.scalars(select(BackupDraft.id).order_by(BackupDraft.id.desc())).first()
-    assert number is not None
-    backup_plans.perform_trial(Settings(data=data), number, 1)
+        draft = session.scalars(select(BackupDraft).order_by(BackupDraft.id.desc())).first()
+    assert draft is not None
+    backup_plans.perform_trial(Settings(data=data), draft.id, draft.trial_number)
     page.wait_for_selector("#trial .tone-green:has-text('1 file came back')")  # nobody loaded the page anew
     page.click("a.btn-primary:has-text('What must hold')")
     assert "5,000 rows in orders" in page.inner_text(".found") or "5000 rows in orders" in page.inner_text(".found")

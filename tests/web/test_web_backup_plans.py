@@ -97,6 +97,12 @@ def stored(number: int) -> dict[str, Any]:
         return dict(session.get_one(BackupDraft, number).answers)
 
 
+def asked_of(number: int) -> int:
+    """The number of the first restore that a draft asked for last."""
+    with db.read() as session:
+        return session.get_one(BackupDraft, number).trial_number
+
+
 def plans_named(name: str) -> list[BackupPlan]:
     with db.read() as session:
         return list(session.scalars(select(BackupPlan).where(BackupPlan.name == name)))
@@ -111,7 +117,7 @@ def test_a_plan_is_written_step_by_step_and_only_at_the_end(
     assert browser.send(f"{base}/trial").status_code == 303
     assert "waiting for the worker" in browser.get(f"{base}/trial").text
     assert browser.send(f"{base}/trial").status_code == 409  # one at a time
-    backup_plans.perform_trial(settings, draft, 1)
+    backup_plans.perform_trial(settings, draft, asked_of(draft))
     assert "1 file came back" in browser.get(f"{base}/trial").text
     page = browser.get(f"{base}/found").text
     assert "500 rows in orders" in page
@@ -183,14 +189,14 @@ def test_a_restore_that_fails_says_why_and_may_be_tried_again(
     (tmp_path / "cut.tar").write_bytes(b"\0" * 300)
     browser.send(f"/backups/drafts/{draft}/engine", engine="tar", file=str(tmp_path / "cut.tar"))
     browser.send(f"/backups/drafts/{draft}/trial")
-    backup_plans.perform_trial(settings, draft, 1)
+    backup_plans.perform_trial(settings, draft, first := asked_of(draft))
     page = browser.get(f"/backups/drafts/{draft}/trial").text
     assert "The first restore did not succeed." in page
     assert browser.send(f"/backups/drafts/{draft}/trial").status_code == 303
-    backup_plans.perform_trial(settings, draft, 1)  # an old job that comes late changes nothing
+    backup_plans.perform_trial(settings, draft, first)  # an old job that comes late changes nothing
     with db.read() as session:
         assert session.get_one(BackupDraft, draft).trial_state == "queued"
-        job = session.get_one(Job, f"try:{draft}:2")
+        job = session.get_one(Job, f"try:{draft}:{first + 1}")
         backup_plans.gave_up(session, job.payload, "The worker died.")
         assert session.get_one(BackupDraft, draft).trial["what"] == "The worker died."
         session.rollback()
