@@ -1,7 +1,9 @@
 """Restored against expected. Pure: two ordered streams of entries in, what differs out.
 
 Drift: a file that the source changed after the snapshot was taken differs without any fault of the backup. It is
-told from damage by times alone: the manifest's time of change lies after the snapshot, the restored one before.
+told from damage by times alone: the manifest's time of change lies after the snapshot, the restored one before. Of a
+living file the ctime counts too, because what took its place may be older; but a file that bears the restored one's
+own time was not replaced: its mode or owner changed, and other content is damage.
 Where the restored files themselves are younger than the snapshot, clocks disagree and nothing counts as drift.
 """
 
@@ -85,8 +87,7 @@ class Comparison:
             self.younger += 1
         what = self._content(expected, restored)
         if what:
-            older = (restored.mtime or 0) < (expected.mtime or 0)
-            drift = older and self._changed_since(expected)
+            drift = self._worked_on(expected, restored)
             (self.drifted if drift else self.content).add(f"{name}: {what}")
             return False
         if not self._changed_since(expected) or (restored.mtime or 0) > (self.snapshot or 0) + SLACK:
@@ -95,7 +96,17 @@ class Comparison:
         return True
 
     def _changed_since(self, expected: Entry) -> bool:
-        return self.snapshot is not None and expected.mtime is not None and expected.mtime > self.snapshot
+        known = [at for at in (expected.mtime, expected.changed) if at is not None]
+        return self.snapshot is not None and bool(known) and max(known) > self.snapshot
+
+    def _worked_on(self, expected: Entry, restored: Entry) -> bool:
+        """Return whether other content is the source's own, of after the snapshot."""
+        if self.snapshot is None:
+            return False
+        was, now, changed = restored.mtime or 0, expected.mtime or 0, expected.changed or 0
+        if now > self.snapshot:
+            return was < now
+        return changed > self.snapshot and was < changed and abs(now - was) > SLACK
 
     def _content(self, expected: Entry, restored: Entry) -> str:
         if expected.type != restored.type:

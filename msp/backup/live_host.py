@@ -13,7 +13,7 @@ DEADLINE = timedelta(hours=1)  # for the host to hash a sample
 NO_ROOT = 66
 STAT = """\
 cd -- ROOT 2>/dev/null || exit 66
-xargs -0 -r stat --printf='%f %s %.9Y %n\\0' -- 2>/dev/null
+xargs -0 -r stat --printf='%f %s %.9Y %.9Z %n\\0' -- 2>/dev/null
 exit 0
 """
 HASH = """\
@@ -23,7 +23,7 @@ command -v ionice >/dev/null 2>&1 && low="$low ionice -c 3"
 $low xargs -0 -r sha256sum -bz -- 2>/dev/null
 exit 0
 """
-STATED = re.compile(rb"([0-9a-f]+) (\d+) (-?\d+)[.,](\d+) (.*)", re.DOTALL)
+STATED = re.compile(rb"([0-9a-f]+) (\d+) (-?\d+)[.,](\d+) (-?\d+)[.,](\d+) (.*)", re.DOTALL)
 
 
 async def ask_host(shell: Shell, root: str, paths: Sequence[bytes], *, host: str) -> list[Entry]:
@@ -53,6 +53,7 @@ async def ask_host(shell: Shell, root: str, paths: Sequence[bytes], *, host: str
     for name, entry in before.items():
         last = after.get(name, entry)
         entry.mtime = max(entry.mtime or 0, last.mtime or 0)  # changed meanwhile is changed since the snapshot
+        entry.changed = max(entry.changed or 0, last.changed or 0)
         entry.sha256 = digests.get(name)
         if entry.type != "-" or entry.sha256:
             found.append(entry)
@@ -69,5 +70,6 @@ def _stated(record: bytes) -> tuple[bytes, Entry] | None:
     kind = TYPES.get(int(match[1], 16) & 0o170000) if match else None
     if match is None or kind is None:
         return None
-    name = match[5].removeprefix(b"./")
-    return name, Entry(name, kind, size=int(match[2]) if kind == "-" else None, mtime=float(match[3] + b"." + match[4]))
+    name = match[7].removeprefix(b"./")
+    mtime, changed = float(match[3] + b"." + match[4]), float(match[5] + b"." + match[6])
+    return name, Entry(name, kind, size=int(match[2]) if kind == "-" else None, mtime=mtime, changed=changed)

@@ -48,6 +48,7 @@ class Entry:
     hardlink: bytes | None = None  # the first path with the same inode
     xattrs: dict[bytes, bytes] = field(default_factory=dict)
     sample: bytes = b""  # never stored
+    changed: float | None = None  # of a living file: its ctime, which nobody can set back; never stored
 
     @property
     def key(self) -> bytes:
@@ -121,7 +122,7 @@ def walk(root: Path, *, own: bool = False, on_error: Callable[[bytes, OSError], 
 def named(root: Path, paths: Iterable[bytes]) -> Iterator[Entry]:
     """Yield the entries at some paths below a living tree; what is not there, cannot be read, or climbs is left out.
 
-    A file that changes while it is read gets the later time of change.
+    A file that changes while it is read gets the later times of change.
     """
     base, buffer = os.path.realpath(os.fsencode(root)), memoryview(bytearray(BLOCK))
     for path in paths:
@@ -131,10 +132,11 @@ def named(root: Path, paths: Iterable[bytes]) -> Iterator[Entry]:
             continue  # through a link is not below the root
         try:
             info = os.lstat(full)
-            entry = Entry(path, TYPES[stat.S_IFMT(info.st_mode)], size=info.st_size, mtime=info.st_mtime_ns / 1e9)
+            entry = Entry(path, TYPES[stat.S_IFMT(info.st_mode)], size=info.st_size)
             if entry.type == "-":
                 entry.sha256, _ = _digest(full, info, buffer, False)
-                entry.mtime = os.lstat(full).st_mtime_ns / 1e9
+                info = os.lstat(full)
+            entry.mtime, entry.changed = info.st_mtime_ns / 1e9, info.st_ctime_ns / 1e9
         except OSError:
             continue
         yield entry

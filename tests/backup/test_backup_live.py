@@ -59,6 +59,27 @@ def test_work_on_the_source_since_the_snapshot_is_no_fault(tree: Path, tmp_path:
     assert (figures(result)["live_drifted"], figures(result)["live_gone"]) == (3, 1)
 
 
+def test_a_file_replaced_by_an_older_one_is_work_and_a_damaged_one_whose_mode_changed_is_not(
+    tree: Path, tmp_path: Path
+) -> None:
+    case = by_tar(tree, tmp_path)
+    taken = utc_now().timestamp() - 1
+    os.utime(case["file"], (taken,) * 2)
+    case |= {"now": taken + HOUR, "expect": {"live": {"root": str(tree)}}}
+    paths = sorted(tree.glob("docs/*.txt"))
+    for path in paths[:3]:
+        (tmp_path / "older").write_text("of the package\n")
+        os.utime(tmp_path / "older", (taken - 400 * DAY,) * 2)
+        (tmp_path / "older").replace(path)
+    result = judged(case, tmp_path)
+    deserves(result, "pass", None)
+    assert figures(result)["live_drifted"] == 3
+    info = paths[4].stat()
+    paths[4].write_bytes(paths[4].read_bytes()[::-1])  # as if the backup were damaged: the time is that of before
+    os.utime(paths[4], ns=(info.st_atime_ns, info.st_mtime_ns))
+    deserves(judged(case, tmp_path), "fail", "content")
+
+
 def test_a_backup_whose_bytes_differ_though_nobody_worked_on_them_fails(tree: Path, tmp_path: Path) -> None:
     good = tmp_path / "good"
     subprocess.run(["cp", "-a", tree, good], check=True)
@@ -148,15 +169,15 @@ def odd(tmp_path: Path) -> Path:
 ASKED = [*ODD, b"link", b"pipe", b"gone", b"../secret.txt", b"/etc/hostname", b"deep/../../secret.txt"]
 
 
-def known(entries: Any) -> dict[bytes, tuple[str, float | None, str | None]]:
-    return {entry.path: (entry.type, round(entry.mtime, 3), entry.sha256) for entry in entries}
+def known(entries: Any) -> dict[bytes, tuple[str, float, float, str | None]]:
+    return {entry.path: (entry.type, round(entry.mtime, 3), round(entry.changed, 3), entry.sha256) for entry in entries}
 
 
 def test_files_are_asked_by_name_whatever_they_are_called_and_never_beyond_the_root(odd: Path) -> None:
     found = known(manifest.named(odd, ASKED))
     assert set(found) == {*ODD, b"link", b"pipe"}
     walked = {entry.path: entry.sha256 for entry in manifest.walk(odd) if entry.type == "-"}
-    assert {path: sha256 for path, (kind, _, sha256) in found.items() if kind == "-"} == walked
+    assert {path: sha256 for path, (kind, *_, sha256) in found.items() if kind == "-"} == walked
 
 
 @pytest.mark.server

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -101,6 +102,19 @@ def test_a_change_after_the_snapshot_is_drift_and_one_before_it_is_damage() -> N
     before.add(file(b"x", 50, "2"), file(b"x", 10))
     assert [finding.reason for finding in after.findings()] == []
     assert [finding.reason for finding in before.findings()] == ["content"]
+
+
+@pytest.mark.parametrize(
+    ("mtime", "changed", "found"),
+    [(5, 150, []), (20, 150, []), (5, 90, ["content"]), (10, 150, ["content"]), (10.4, 150, ["content"]),
+     (150, 150, []), (5, None, ["content"])],
+)  # fmt: skip
+def test_what_took_a_files_place_after_the_snapshot_is_drift_however_old_it_is(
+    mtime: float, changed: float | None, found: list[str]
+) -> None:
+    comparison = Comparison(snapshot=100.0)
+    comparison.add(replace(file(b"x", mtime, "2"), changed=changed), file(b"x", 10))
+    assert [finding.reason for finding in comparison.findings()] == found
 
 
 def test_nothing_is_drift_where_restored_files_are_younger_than_their_snapshot() -> None:
