@@ -91,9 +91,10 @@ def flush_named(session: Session, name: str) -> None:
         raise Conflict(f"The client has a backup plan {name!r} by now.", advice="Choose another name.") from error
 
 
-def by_id(session: Session, plan_id: int) -> BackupPlan:
-    """Return a plan that was not removed, or raise NotFound."""
-    plan = session.get(BackupPlan, plan_id)
+def by_id(session: Session, plan_id: int, *, lock: bool = False) -> BackupPlan:
+    """Return a plan that was not removed, or raise NotFound. lock: as it is stored now, and nobody else changes it
+    before this transaction ends."""
+    plan = session.get(BackupPlan, plan_id, with_for_update=lock or None, populate_existing=lock)
     if plan is None or plan.removed_at is not None:
         raise NotFound(f"There is no backup plan {plan_id}.", advice="See msp backup plan list.")
     return plan

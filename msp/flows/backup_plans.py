@@ -148,7 +148,7 @@ def save(session: Session, draft: BackupDraft, settings: Settings, now: datetime
     if draft.plan_id is None:
         plan = plans.create(session, parts, client_id=draft.client_id, by=by)
     else:
-        plan = plans.by_id(session, draft.plan_id)
+        plan = plans.by_id(session, draft.plan_id, lock=True)
         if drafts.fingerprint(plan) != answers.get("seen"):
             raise Conflict("Somebody else changed this plan meanwhile.", advice="Throw the draft away and begin anew.")
         plan_changes.change(session, plan, parts, by=by)

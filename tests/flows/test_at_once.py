@@ -1,15 +1,18 @@
 """Two people, or two workers, at the same moment: one of them is first, and the other is told or does nothing."""
 
 import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from sqlalchemy import func, select
 from world import ANNA, World
 
 from msp import evidence
-from msp.backup import plans
+from msp.backup import drafts, plans
+from msp.backup.models import BackupPlan
 from msp.backup.plan_parts import PlanParts
 from msp.clock import utc_now
 from msp.contracts.models import BillingEntry
@@ -17,7 +20,7 @@ from msp.desk.models import Ticket
 from msp.dispatch.models import WorkOrder
 from msp.engine.models import Job
 from msp.errors import Conflict
-from msp.flows import after_run, approving, driving, restores
+from msp.flows import after_run, approving, backup_plans, driving, restores
 from msp.remote.models import RunHost
 
 TOUCH = """\
@@ -103,6 +106,37 @@ def test_approval_and_cancellation_at_once_leave_no_run_that_is_both(world: Worl
     world.drive(run.id)
     assert (world.run(run.id).state, world.ends(run.id)) == ("cancelled", {"one": "not_started"})
     assert not (world.host().root / "effects").exists()
+
+
+def test_of_two_who_change_one_plan_the_second_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, people = utc_now(), ("anna", "boris")
+    with world.database.begin() as session:
+        parts = PlanParts(name="nightly", case={"engine": "tar", "file": "/srv/shop.tar"}, cron="30 3 * * *",
+                          time_zone="UTC", proof_every=timedelta(days=7))  # fmt: skip
+        plan = plans.create(session, parts, client_id=world.alfa, by="anna")
+        numbers = []
+        for by in people:
+            draft = drafts.begin_change(session, plan, now, by=by)
+            drafts.answer(draft, now, name=f"of {by}")
+            numbers.append(draft.id)
+    fingerprint = drafts.fingerprint
+
+    def slow(plan: BackupPlan) -> str:
+        time.sleep(0.3)  # time for the other to read what this one will write over
+        return fingerprint(plan)
+
+    monkeypatch.setattr(drafts, "fingerprint", slow)
+
+    def save(number: int) -> str:
+        with world.database.begin() as session:
+            plans.by_id(session, plan.id)  # as a page that showed it has
+            draft = drafts.by_id(session, numbers[number])
+            return backup_plans.save(session, draft, world.settings, now, by=people[number]).name
+
+    found = at_once(2, save)
+    assert sorted(type(one).__name__ for one in found) == ["Conflict", "str"], found
+    with world.database.read() as session:
+        assert plans.by_id(session, plan.id).name in found
 
 
 def test_overdue_proof_found_by_several_workers_at_once_is_one_ticket(world: World) -> None:
