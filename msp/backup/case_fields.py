@@ -4,6 +4,7 @@ A field's name is its place in the case document, parts joined by dots. Nothing 
 its place in the vault, and a plan only names it.
 """
 
+import copy
 import math
 import re
 from collections.abc import Mapping
@@ -81,17 +82,53 @@ def shown(case: Mapping[str, Any], engine: str) -> dict[str, str]:
     """Return what a form shows of a case: field name -> text."""
     texts = {}
     for one in of(engine):
-        value: Any = case
-        for part in one.name.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
+        value = _at(case, one.name)
         if isinstance(value, int | float) and one.kind == "hours":
             value = _hours(value)
         elif isinstance(value, int | float) and one.kind == "gigabytes":
-            value = f"{value / (1 << 30):.10g}"
-        if value is None and one.required and one.name in ("repo", "file"):  # a folder may stand in either
+            value = _short(value, 1 << 30)
+        elif isinstance(value, str) and one.kind == "choice":
+            value = value.lower()
+        if not value and one.required and one.name in ("repo", "file"):  # a folder may stand in either
             value = case.get("repo") or case.get("file")
         texts[one.name] = "" if value is None else str(value)
     return texts
+
+
+def apart(case: Mapping[str, Any], engine: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what the form says of a case, and all else of it, each value at its place: one that the form cannot say
+    just so, like half a second or a very long path, is among the rest."""
+    whole = dict(case)
+    if set(LOCATED_BY.get(engine, ())) == {"repo", "file"}:  # a folder may stand in either; the form has one place
+        whole["file"] = whole.pop("repo", None) or whole.get("file")
+    said, _ = read(engine, shown(whole, engine))
+    rest = copy.deepcopy(whole)
+    for one in of(engine):
+        mine, own = _at(said, one.name), _at(whole, one.name)
+        if one.kind == "choice" and isinstance(own, str):
+            own = own.lower()
+        if own is not None:
+            _drop(rest if own == mine else said, one.name)
+    return said, {name: value for name, value in rest.items() if name != "engine"}
+
+
+def _at(case: Mapping[str, Any], name: str) -> Any:
+    value: Any = case
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def _drop(case: dict[str, Any], name: str) -> None:
+    """Take a value out of its place, and a place within that is empty then."""
+    first, _, deeper = name.partition(".")
+    inner = case.get(first)
+    if not deeper:
+        case.pop(first, None)
+    elif isinstance(inner, dict) and inner:
+        _drop(inner, deeper)
+        if not case[first]:
+            del case[first]
 
 
 def read(engine: str, typed: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -110,10 +147,10 @@ def read(engine: str, typed: Mapping[str, str]) -> tuple[dict[str, Any], dict[st
         if len(text) > LONGEST:
             faults[one.name] = "long"
             continue
-        if one.kind == "choice" and text not in one.choices:
+        value: Any = text.lower() if one.kind == "choice" else text
+        if one.kind == "choice" and value not in one.choices:
             faults[one.name] = "choice"
             continue
-        value: Any = text
         if one.kind in ("whole", "hours", "gigabytes"):
             try:
                 value = _number(text, one.kind)
@@ -134,7 +171,13 @@ def _hours(seconds: float) -> str:
     """Return seconds as hours: 4, 1.5, or 0:10 where minutes say it better."""
     if seconds % 60 == 0 and seconds % 900:
         return f"{int(seconds // 3600)}:{int(seconds % 3600 // 60):02}"
-    return f"{seconds / 3600:.10g}"
+    return _short(seconds, 3600)
+
+
+def _short(value: float, unit: int) -> str:
+    """Return a number in a greater unit, with as many digits as reading it back needs."""
+    short = f"{value / unit:.10g}"
+    return short if round(float(short) * unit) == value else repr(value / unit)
 
 
 def _number(text: str, kind: str) -> int:

@@ -104,20 +104,23 @@ def begin_change(session: Session, plan: BackupPlan, now: datetime, *, by: str) 
 
 
 def taken_apart(document: Mapping[str, Any], engine: str) -> tuple[dict[str, Any], dict[str, Any], list[Question]]:
-    """Return a stored case in three: what a form shows, what it does not know, and what is asserted. Pure."""
-    case, _ = case_fields.read(engine, case_fields.shown(document, engine))
-    known = {one.name.partition(".")[0] for one in case_fields.of(engine)} | {
-        "engine",
-        "expect",
-        "case",
-        "secret",
-        "repo",
-        "file",
-    }
-    rest = {name: value for name, value in document.items() if name not in known}
-    told = [one.name.split(".")[1] for one in case_fields.of(engine) if one.name.startswith("expect.")]
-    told = [name for name in told if name not in ("postgres", "mariadb")]
-    return case, rest, proposals.standing(document.get("expect") or {}, told)
+    """Return a stored case in three: what a form shows, what it cannot say, and what is asserted. Pure.
+
+    Nothing that a test would read is in none of them.
+    """
+    case, rest = case_fields.apart(document, engine)
+    rest = {name: value for name, value in rest.items() if name not in ("case", "secret")}
+    expect = rest.pop("expect", None) or {}
+    told = {one.name.split(".")[1] for one in case_fields.of(engine) if one.name.startswith("expect.")}
+    told -= {"postgres", "mariadb"}
+    kept = proposals.standing(expect, told)
+    unsaid = {name: value for name, value in expect.items() if name in told and value is not None}
+    for name in ("postgres", "mariadb"):
+        if isinstance(expect.get(name), Mapping):
+            chosen = {"database": one} if (one := expect[name].get("database")) is not None else {}
+            if chosen or not any(name in question.expect for question in kept):
+                unsaid[name] = chosen
+    return case, {**rest, "expect": unsaid} if unsaid else rest, kept
 
 
 def fingerprint(plan: BackupPlan) -> str:
@@ -177,9 +180,11 @@ def document(draft: BackupDraft, *, asserted: bool = True) -> dict[str, Any]:
     """Return the case that the draft makes; without what is asserted for the first restore."""
     answers = draft.answers
     case = {**(answers.get("rest") or {}), **(answers.get("case") or {}), "engine": answers.get("engine")}
-    parts = [case.get("expect") or {}]
+    parts = [one.get("expect") or {} for one in (answers.get("rest") or {}, answers.get("case") or {})]
     parts += [one.question.expect for one in choices(draft) if one.ticked] if asserted else []
     expect = proposals.merged(parts)
+    if "marker" not in expect.get("boot", ("marker",)):  # the form asks for no start any more
+        del expect["boot"]
     case = {**case, "case": answers.get("name") or "draft"}
     return {**case, "expect": expect} if expect else {name: one for name, one in case.items() if name != "expect"}
 

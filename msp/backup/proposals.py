@@ -29,6 +29,9 @@ DAY = 86400
 #: Names of columns in which applications note when a row came or changed.
 DATED = ("created", "updated", "modified", "changed", "inserted", "date", "time", "stamp", "_at", "_on", "_ts")
 
+#: What an answer is held against, and the names it has in a case; "equals" counts even where it is null.
+BOUNDS = {"min": ("min",), "max": ("max",), "fresh": ("fresh_within_s", "within_s")}
+
 Tell = Callable[[str, int], None]
 
 
@@ -47,7 +50,8 @@ class Question:
 
     @property
     def key(self) -> str:
-        """What is asserted, whatever the figure: a later question about the same replaces the earlier."""
+        """What is asserted, whatever the figure: a later question about the same replaces the earlier. Bounds of
+        another kind (at most, not at least) are another question."""
         return _key(self.expect) or f"{self.kind}|{self.words}"
 
     def plain(self) -> dict[str, Any]:
@@ -63,7 +67,10 @@ def read_question(plain: Mapping[str, Any]) -> Question:
 def _key(expect: Mapping[str, Any]) -> str:
     for name, part in expect.items():
         if isinstance(part, list) and part and isinstance(part[0], Mapping):
-            return "|".join((name, *(str(part[0].get(one, "")) for one in ("path", "query", "sql"))))
+            asked = part[0]
+            bounds = [one for one, names in BOUNDS.items() if any(asked.get(name) is not None for name in names)]
+            bounds += ["equals"] if "equals" in asked else []
+            return "|".join((name, *(str(asked.get(one, "")) for one in ("path", "query", "sql")), *bounds))
         if isinstance(part, list):
             return f"{name}|{part[0] if part else ''}"
         if isinstance(part, Mapping) and name in ("postgres", "mariadb", "tables", "columns"):
@@ -74,14 +81,29 @@ def _key(expect: Mapping[str, Any]) -> str:
 
 
 def standing(expect: Mapping[str, Any], told: Iterable[str]) -> list[Question]:
-    """Return what a plan asserts already as questions, one for each part but those named in `told`."""
+    """Return what a plan asserts already as questions, one for each part but those named in `told`.
+
+    Parts with the same key are one question: none may take the place of another.
+    """
+    found: dict[str, Question] = {}
+    for one in _standing(expect, told):
+        if before := found.get(one.key):
+            one = replace(one, words=f"{before.words}; {one.words}", expect=merged((before.expect, one.expect)))
+        found[one.key] = one
+    return list(found.values())
+
+
+def _standing(expect: Mapping[str, Any], told: Iterable[str]) -> list[Question]:
     found: list[Question] = []
     for name, value in expect.items():
+        if value is None:  # asserts nothing
+            continue
         if name in ("postgres", "mariadb") and isinstance(value, Mapping):
             found += [replace(one, expect={name: one.expect}, words=f"{name}: {one.words}")
                       for one in standing(value, ("database",))]  # fmt: skip
         elif name in ("tables", "columns") and isinstance(value, Mapping):
-            found += [_kept(f"{name}: {key} {part}", {name: {key: part}}) for key, part in value.items()]
+            found += [_kept(f"{name}: {key} {part}", {name: {key: part}})
+                      for key, part in value.items() if part is not None]  # fmt: skip
         elif isinstance(value, list):
             found += [_kept(f"{name}: {_said(one)}", {name: [one]}) for one in value]
         elif name not in told:

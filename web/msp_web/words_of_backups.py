@@ -216,11 +216,13 @@ def _kept(expect: dict[str, Any]) -> Any:
         return _kept(part)
     if name == "tables":
         ((table, said),) = part.items()
-        rows = ngettext("%(num)d row", "%(num)d rows", said.get("rows_min", 0))
+        rows = ngettext("%(num)d row", "%(num)d rows", said.get("rows_min") or 0)
         return gettext("The table %(table)s holds at least %(rows)s.", table=table, rows=rows)
-    if name in ("sqlite", "queries") and len(part) == 1:
-        asked = part[0]
-        return " ".join(filter(None, (asked.get("path"), asked.get("query") or asked.get("sql"), _answer(asked))))
+    if name in ("sqlite", "queries"):
+        return "; ".join(
+            " ".join(filter(None, (asked.get("path"), asked.get("query") or asked.get("sql"), _answer(asked))))
+            for asked in part
+        )
     return None
 
 
