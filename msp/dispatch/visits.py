@@ -237,7 +237,7 @@ def assign(
     if order.state in ("done", "cancelled", "working"):
         raise Conflict(f"Work order {order.id} is {order.state}.", advice="Propose a new visit if one is needed.")
     current = appointment_of(session, order.id)
-    _nobody_was_first(session, current, expected_version)
+    nobody_was_first(session, current, expected_version)
     if current is not None:
         _release(session, current)
     missing = [f"{technician.name} does not have the skill {what}" for what in lacking(technician, order.skills)]
@@ -293,7 +293,7 @@ def assign(
     return current
 
 
-def _nobody_was_first(session: Session, current: Appointment | None, expected: int | None) -> None:
+def nobody_was_first(session: Session, current: Appointment | None, expected: int | None) -> None:
     """Raise Conflict unless the appointment is still the one that the dispatcher saw."""
     if current is None:
         if expected is not None:

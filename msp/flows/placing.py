@@ -11,7 +11,7 @@ from msp.contracts.models import Client, Site
 from msp.desk import tickets
 from msp.dispatch import feedback, visits, windows
 from msp.dispatch.models import Appointment, Technician, WorkOrder
-from msp.errors import Conflict
+from msp.errors import Conflict, Misconfigured
 
 WINDOW = timedelta(hours=1)  # of arrival, where nobody gave another
 
@@ -31,18 +31,23 @@ def place(
 ) -> Appointment:
     """Confirm or move a visit (see dispatch.visits.assign) and tell its ticket.
 
-    promised: the window of arrival to tell the client. renegotiated: the client agreed to another window than was told;
-    without it, a move out of that window raises Conflict, so that nothing promised moves silently.
+    promised: the window of arrival to tell the client; Misconfigured if the visit begins outside of it. renegotiated:
+    the client agreed to another window than was told; without it, a move out of that window and a window that is not
+    part of it raise Conflict, so that nothing promised moves silently.
     """
     current = visits.appointment_of(session, work_order_id)
-    told = (current.promised_from, current.promised_until) if current and current.state != "proposed" else None
-    if promised is None and feedback.leaves_promise(current, starts_at):
+    visits.nobody_was_first(session, current, expected_version)
+    if promised is not None and not promised[0] <= starts_at <= promised[1]:
+        raise Misconfigured(
+            "The visit would begin outside of the window.", advice="Give the client a window in which it begins."
+        )
+    if _breaks_promise(current, starts_at, promised):
         if not renegotiated:
             raise Conflict(
                 "The client was told another window.", advice="Agree on a new one, then say so and move the visit."
             )
-        promised = starts_at, starts_at + WINDOW
-    before = (current.technician_id, current.starts_at) if current and told else None
+        promised = promised or (starts_at, starts_at + WINDOW)
+    before = (current.technician_id, current.starts_at) if current and current.state != "proposed" else None
     visit = visits.assign(
         session,
         work_order_id,
@@ -57,6 +62,15 @@ def place(
     if before != (visit.technician_id, visit.starts_at) or promised is not None:
         tell(session, visit, by=by, now=now)
     return visit
+
+
+def _breaks_promise(
+    current: Appointment | None, starts_at: datetime, promised: tuple[datetime, datetime] | None
+) -> bool:
+    """Return whether what was told to the client no longer holds: by this start, or by this window."""
+    if feedback.leaves_promise(current, starts_at):
+        return True
+    return promised is not None and any(feedback.leaves_promise(current, edge) for edge in promised)
 
 
 @dataclass(frozen=True, slots=True)

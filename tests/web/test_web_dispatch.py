@@ -7,12 +7,15 @@ from zoneinfo import ZoneInfo
 import pytest
 from clicking import Browser
 from flask import Flask
+from sqlalchemy import select
 
 from msp import db
 from msp.clock import utc_now
+from msp.desk import tickets
 from msp.dispatch import visits
 from msp.dispatch.models import Appointment, Shift, Technician, WorkOrder
 from msp.dispatch.visits import Board, BoardRow, BoardVisit
+from msp.flows import placing
 from msp_web import day_board
 
 LogIn = Callable[[str], Browser]
@@ -90,6 +93,84 @@ def test_a_time_without_an_opening_is_refused_with_what_is_missing(browser: Brow
     assert "has no opening" in answer.text
     for unclear in ("soon", "9999-12-31T23:59"):
         assert browser.send(f"/dispatch/{order_id}/assign", **{**seen, "starts_at": unclear}).status_code == 422
+
+
+def minutes(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M}+00:00"
+
+
+@pytest.fixture
+def promised(ids: Ids, order_id: int) -> tuple[int, dict[str, object], datetime]:
+    """A visit of a ticket, confirmed in two hours, whose client was told that hour; with the form's fields."""
+    at = utc_now().replace(second=0, microsecond=0) + timedelta(hours=2)
+    with db.begin() as session:
+        session.get_one(WorkOrder, order_id).ticket_id = ids["alfa"]["ticket_id"]
+        current = visits.standing(session, order_id)
+        who = session.scalars(select(Technician.id).order_by(Technician.id.desc())).first()  # has nothing else to do
+        assert current is not None
+        assert who is not None
+        found = placing.place(
+            session, order_id, who, at, by="x", now=utc_now(), expected_version=current.version,
+            promised=(at, at + timedelta(hours=1)),
+        )  # fmt: skip
+        return order_id, {"technician": found.technician_id, "version": found.version}, at
+
+
+def told(order: int) -> tuple[datetime, datetime | None, datetime | None]:
+    with db.read() as session:
+        visit = visits.standing(session, order)
+        assert visit is not None
+        return visit.starts_at, visit.promised_from, visit.promised_until
+
+
+def entries(ticket: int) -> list[str]:
+    with db.read() as session:
+        return [entry.text or "" for entry in tickets.log_of(session, ticket)]
+
+
+def test_a_told_window_is_left_only_if_the_client_agreed(
+    browser: Browser, ids: Ids, promised: tuple[int, dict[str, object], datetime]
+) -> None:
+    order, seen, at = promised
+    hour, address, ticket = timedelta(hours=1), f"/dispatch/{order}/assign", ids["alfa"]["ticket_id"]
+    before, later = told(order), at + 2 * hour
+    page = browser.get(f"/dispatch/{order}").text
+    assert 'name="promised_from" value=""' in page
+    assert 'name="renegotiated" value="1"' in page
+    window = {"promised_from": minutes(later), "promised_until": minutes(later + hour)}
+    inside = {"promised_from": minutes(at + hour / 2), "promised_until": minutes(at + 3 * hour / 2)}
+    for start, fields in ((later, window), (later, {}), (at + hour / 2, inside)):
+        answer = browser.send(address, **seen, **fields, starts_at=minutes(start))
+        assert answer.status_code == 409
+        assert "The client was told another window." in notice(answer.text)
+    assert told(order) == before
+    log = entries(ticket)
+    answer = browser.send(address, **seen, **window, starts_at=minutes(later), renegotiated="1")
+    assert answer.status_code == 303, notice(answer.text)
+    assert told(order) == (later, later, later + hour)
+    new = entries(ticket)[len(log) :]
+    assert len(new) == 1
+    assert " comes on " in new[0]
+
+
+def test_a_told_window_stands_when_the_fields_are_empty(
+    browser: Browser, promised: tuple[int, dict[str, object], datetime]
+) -> None:
+    order, seen, at = promised
+    half = timedelta(minutes=30)
+    empty = {"promised_from": "", "promised_until": "", "starts_at": minutes(at + half)}
+    answer = browser.send(f"/dispatch/{order}/assign", **seen, **empty)
+    assert answer.status_code == 303, notice(answer.text)
+    assert told(order) == (at + half, at, at + 2 * half)
+
+
+def test_a_visit_begins_in_the_window_that_is_told(browser: Browser, order_id: int) -> None:
+    seen = chosen(browser.get(f"/dispatch/{order_id}").text)
+    begins = utc_now() + timedelta(hours=6)
+    window = {"promised_from": minutes(begins), "promised_until": minutes(begins + timedelta(hours=1))}
+    answer = browser.send(f"/dispatch/{order_id}/assign", **seen, **window)
+    assert answer.status_code == 422
+    assert "outside of the window" in notice(answer.text)
 
 
 def test_a_technician_looks_but_does_not_plan(log_in: LogIn, order_id: int) -> None:

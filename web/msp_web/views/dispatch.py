@@ -17,7 +17,7 @@ from msp.desk.models import Ticket
 from msp.dispatch import reasons, visits
 from msp.dispatch.models import Appointment, Part, Replan, Technician, WorkOrder
 from msp.errors import Conflict, Misconfigured, MspError, NotFound, Refused
-from msp.flows import replans
+from msp.flows import placing, replans
 from msp.flows import visits as flows
 from msp.people.access import may
 from msp.remote.output import shown
@@ -95,6 +95,7 @@ def page(work_order_id: int, error: MspError | None = None) -> str:
     with read_only() as session:
         order = scoped(session, WorkOrder, work_order_id)
         current = current_of(session, order)
+        told = current is not None and current.state not in ("proposed", *OVER) and current.promised_from is not None
         open_for_plans = order.state not in (*OVER, "working") and can("dispatch.plan", order.client_id)
         site = session.get(Site, order.site_id) if order.site_id else None
         client = scoped(session, Client, order.client_id)
@@ -118,6 +119,7 @@ def page(work_order_id: int, error: MspError | None = None) -> str:
             local=local,
             shown_text=lambda text: shown(text.encode("utf-8", "surrogateescape")),
             window=WINDOW,
+            told=told,
             zone=language.zone(),
             listens_from=newest(session),
         )
@@ -172,7 +174,10 @@ def acted(work_order_id: int, act: Callable[[Session], object], words: str) -> R
 @bp.post("/<int:work_order_id>/assign")
 @requires("dispatch.plan")
 def assign(work_order_id: int) -> ResponseReturnValue:
-    """Confirm the visit with a technician: skills, parts and time are held, or what is missing is named."""
+    """Confirm the visit with a technician: skills, parts and time are held, or what is missing is named.
+
+    A window that was told to the client stands unless the form says that the client agreed to another.
+    """
     form = request.form
 
     def act(session: Session) -> None:
@@ -184,7 +189,7 @@ def assign(work_order_id: int) -> ResponseReturnValue:
             promised = instant(form["promised_from"]), instant(form["promised_until"])
             if promised[0] >= promised[1]:
                 raise Misconfigured("The window ends before it begins.", advice="Give the earlier time first.")
-        visits.assign(
+        placing.place(
             session,
             work_order_id,
             technician,
@@ -193,6 +198,7 @@ def assign(work_order_id: int) -> ResponseReturnValue:
             now=utc_now(),
             expected_version=number_of(form.get("version")),
             promised=promised,
+            renegotiated=form.get("renegotiated") == "1",
         )
 
     return acted(work_order_id, act, gettext("The visit is confirmed; its parts and its time are held."))
