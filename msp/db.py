@@ -13,15 +13,17 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import JSON, BigInteger, DateTime, Engine, Integer, MetaData, Text, create_engine, event
+from sqlalchemy import JSON, BigInteger, DateTime, Engine, Integer, MetaData, Select, Text, create_engine, event
 from sqlalchemy.engine import Connection, Dialect, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.types import TypeDecorator
 
 from msp.errors import Misconfigured
+
+Q = TypeVar("Q", bound="Select[*tuple[Any, ...]]")
 
 NAMING = {
     "ix": "ix_%(column_0_label)s",
@@ -105,6 +107,14 @@ class Model(DeclarativeBase):
         list[Any]: JSON,
         list[str]: JSON,
     }
+
+
+def locked(query: Q) -> Q:
+    """Return a query whose rows are locked until we commit, as they are then: also those that were read before.
+
+    A plain FOR UPDATE waits for whoever is first, and then leaves what the session holds as it was before the wait.
+    """
+    return query.with_for_update().execution_options(populate_existing=True)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from msp import events, evidence
+from msp import db, events, evidence
 from msp.assets.models import ConfigurationItem
 from msp.clock import utc_now
 from msp.contracts import agreements, terms
@@ -151,7 +151,7 @@ def get(session: Session, ticket_id: int, *, lock: bool = False) -> Ticket:
     """Return a ticket; raises NotFound. `lock`: nobody else appends to its log until we commit."""
     query = select(Ticket).where(Ticket.id == ticket_id)
     known = abs(ticket_id) < 2**63  # what the database can hold
-    ticket = session.scalar(query.with_for_update() if lock else query) if known else None
+    ticket = session.scalar(db.locked(query) if lock else query) if known else None
     if ticket is None:
         raise NotFound(f"There is no ticket {ticket_id}.", advice="Look it up in the list.")
     return ticket

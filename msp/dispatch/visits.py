@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session
 
-from msp import events, evidence
+from msp import db, events, evidence
 from msp.contracts.models import Client, Site
 from msp.dispatch import availability, openings
 from msp.dispatch.models import Appointment, Handover, Part, Reservation, Shift, Stock, Technician, WorkOrder
@@ -228,10 +228,10 @@ def assign(
     time that their appointments hold counts as free.
     Raises Conflict when somebody else was first, and Refused naming every missing skill, part or opening.
     """
-    order = session.scalar(select(WorkOrder).where(WorkOrder.id == work_order_id).with_for_update())
+    order = session.scalar(db.locked(select(WorkOrder).where(WorkOrder.id == work_order_id)))
     if order is None:
         raise NotFound(f"Work order {work_order_id} does not exist.")
-    technician = session.scalar(select(Technician).where(Technician.id == technician_id).with_for_update())
+    technician = session.scalar(db.locked(select(Technician).where(Technician.id == technician_id)))
     if technician is None:
         raise NotFound(f"Technician {technician_id} does not exist.")
     if order.state in ("done", "cancelled", "working"):
@@ -315,7 +315,7 @@ def advance(
     session: Session, appointment_id: int, state: str, *, by: str, now: datetime, expected_version: int
 ) -> Appointment:
     """Carry an appointment on: on_the_way, working, done (parts are used up) or cancelled (parts are given back)."""
-    current = session.scalar(select(Appointment).where(Appointment.id == appointment_id).with_for_update())
+    current = session.scalar(db.locked(select(Appointment).where(Appointment.id == appointment_id)))
     if current is None:
         raise NotFound(f"Appointment {appointment_id} does not exist.")
     if current.version != expected_version:
@@ -339,7 +339,7 @@ def standing(session: Session, work_order_id: int) -> Appointment | None:
 
 def appointment_of(session: Session, work_order_id: int) -> Appointment | None:
     """Return the same, locked: for changing it."""
-    return session.scalar(_standing(work_order_id).with_for_update())
+    return session.scalar(db.locked(_standing(work_order_id)))
 
 
 def _standing(work_order_id: int) -> Select[Appointment]:

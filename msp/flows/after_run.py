@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from msp import events, evidence
+from msp import db, events, evidence
 from msp.engine import claims, crashpoints
 from msp.engine.claims import ClaimKey
 from msp.engine.models import EffectClaim
@@ -20,7 +20,7 @@ def finish(session: Session, run_id: int, *, now: datetime) -> bool:
 
     Called after each shard; the last one ends the run. Called again it does nothing.
     """
-    run = session.scalar(select(Run).where(Run.id == run_id).with_for_update())
+    run = session.scalar(db.locked(select(Run).where(Run.id == run_id)))
     if run is None or run.state not in ("running", "queued", "cancelling"):
         return False
     hosts = list(session.scalars(select(RunHost).where(RunHost.run_id == run.id).order_by(RunHost.position)))

@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from msp import events, evidence
+from msp import db, events, evidence
 from msp.clock import utc_now
 from msp.contracts.clauses import approval_void
 from msp.desk import tickets
@@ -92,7 +92,7 @@ def expire(session: Session, now: datetime) -> int:
 
 
 def _open(session: Session, run_id: int, actor: Actor) -> tuple[Run, Approval]:
-    run = session.scalar(select(Run).where(Run.id == run_id).with_for_update())
+    run = session.scalar(db.locked(select(Run).where(Run.id == run_id)))
     if run is None or run.client_id is None or not actor.sees(run.client_id):
         raise NotFound(f"There is no run {run_id}.", advice="Look it up in the list.")
     asked = session.scalar(select(Approval).where(Approval.run_id == run.id).order_by(Approval.id.desc()).limit(1))

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from msp import events, evidence
+from msp import db, events, evidence
 from msp.assets.models import ConfigurationItem
 from msp.clock import utc_now
 from msp.contracts import agreements
@@ -128,7 +128,7 @@ def _ticket(
 def get(session: Session, console_id: int, actor: Actor, *, lock: bool = False) -> ConsoleSession:
     """Return a session that this actor may know of; raises NotFound."""
     query = select(ConsoleSession).where(ConsoleSession.id == console_id)
-    found = session.scalar(query.with_for_update() if lock else query) if abs(console_id) < 2**63 else None
+    found = session.scalar(db.locked(query) if lock else query) if abs(console_id) < 2**63 else None
     if found is None or not actor.sees(found.client_id):
         raise NotFound(f"There is no console {console_id}.", advice="Look it up in the list.")
     return found
@@ -281,7 +281,7 @@ def ended(
 ) -> ConsoleSession:
     """Record how a console ended and what was recorded; time that it was open becomes a proposed bill line."""
     now = now or utc_now()
-    console = session.scalar(select(ConsoleSession).where(ConsoleSession.id == console_id).with_for_update())
+    console = session.scalar(db.locked(select(ConsoleSession).where(ConsoleSession.id == console_id)))
     if console is None or console.state in OVER:
         raise Conflict(f"Console {console_id} has ended before.", advice="Look at it again.")
     opened = console.opened_at

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from msp import events, evidence
+from msp import db, events, evidence
 from msp.assets.models import ConfigurationItem
 from msp.clock import utc_now
 from msp.contracts.clauses import ALLOW, ASK, EXPIRES_S, REFUSE
@@ -100,7 +100,7 @@ def ask(
 def get(session: Session, grant_id: int, actor: Actor, *, lock: bool = False) -> CredentialGrant:
     """Return a grant that this actor may know of; raises NotFound."""
     query = select(CredentialGrant).where(CredentialGrant.id == grant_id)
-    found = session.scalar(query.with_for_update() if lock else query) if abs(grant_id) < 2**63 else None
+    found = session.scalar(db.locked(query) if lock else query) if abs(grant_id) < 2**63 else None
     if found is None or not actor.sees(found.client_id):
         raise NotFound(f"There is no grant {grant_id}.", advice="Look it up in the list.")
     return found

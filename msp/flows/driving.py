@@ -84,7 +84,7 @@ def begin(session: Session, run_id: int, shard: int, segment: str | None = None)
 
     What was cancelled, and what is no longer the run that was decided upon, is ended here: nothing of it is sent.
     """
-    run = session.scalar(select(Run).where(Run.id == run_id).with_for_update())
+    run = session.scalar(db.locked(select(Run).where(Run.id == run_id)))
     if run is None or run.state not in ("queued", "running", "cancelling") or _late(session, run, shard, segment):
         return None
     if run.state == "cancelling":  # its worker died before it could stop
@@ -260,7 +260,7 @@ def _refusals(session: Session, run_id: int, targets: Sequence[Target], now: dat
 
 def gave_up(session: Session, payload: dict[str, Any], what: str) -> None:
     """End what is left of a run whose job has failed for good: hosts not begun are not started, others unknown."""
-    run = session.scalar(select(Run).where(Run.id == int(payload["run_id"])).with_for_update())
+    run = session.scalar(db.locked(select(Run).where(Run.id == int(payload["run_id"]))))
     if run is None or run.finished_at is not None:
         return
     if _late(session, run, int(payload["shard"]), payload.get("segment", "1")):
@@ -277,7 +277,7 @@ def cancel(session: Session, run_id: int, *, by: str) -> Run:
 
     Raises NotFound, or Conflict for a run that has ended or is being cancelled.
     """
-    run = session.scalar(select(Run).where(Run.id == run_id).with_for_update())
+    run = session.scalar(db.locked(select(Run).where(Run.id == run_id)))
     if run is None:
         raise NotFound(f"There is no run {run_id}.", advice="Look it up in the list.")
     if run.state in ("awaiting_approval", "queued"):

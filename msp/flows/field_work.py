@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from msp import evidence
+from msp import db, evidence
 from msp.desk import tickets
 from msp.dispatch import kit, visits
 from msp.dispatch.models import Appointment, FieldAction, Technician, VisitPicture, WorkOrder
@@ -58,7 +58,7 @@ def receive(session: Session, act: Act, *, technician: Technician, by: str, now:
     """
     if not ID.fullmatch(act.id):
         raise Misconfigured("The act has no id.", advice="Load the page again.")
-    visit = session.scalar(select(Appointment).where(Appointment.id == act.visit).with_for_update())
+    visit = session.scalar(db.locked(select(Appointment).where(Appointment.id == act.visit)))
     known = session.get(FieldAction, act.id)
     if known is not None:
         if known.actor != by:

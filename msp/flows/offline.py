@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from msp import events, evidence
+from msp import db, events, evidence
 from msp.desk import tickets
 from msp.desk.models import Ticket
 from msp.flows import runs
@@ -23,7 +23,7 @@ def wait(session: Session, run_id: int, shard: int, now: datetime) -> list[str]:
     Called when a shard has been driven, in a transaction of its own. A host whose deadline has come stays unreachable:
     the run then ends and proposes a visit. Nothing was sent to a host that waits, so nothing is done twice.
     """
-    run = session.scalar(select(Run).where(Run.id == run_id).with_for_update())
+    run = session.scalar(db.locked(select(Run).where(Run.id == run_id)))
     if run is None or run.state != "running" or run.dry_run:
         return []
     query = select(RunHost).where(RunHost.run_id == run.id, RunHost.shard == shard, RunHost.outcome == "unreachable")

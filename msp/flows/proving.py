@@ -162,7 +162,7 @@ def conclude(
 ) -> None:
     """Write down what the log-ins said and take the next step of the rotation, in one transaction."""
     now = now or utc_now()
-    rotation = session.get_one(SecretRotation, rotation_id, with_for_update=True)
+    rotation = session.scalars(db.locked(select(SecretRotation).where(SecretRotation.id == rotation_id))).one()
     if rotation.state != state:
         return
     hosts = rotating.hosts_of(session, rotation)
@@ -265,6 +265,6 @@ def _note_change(session: Session, rotation: SecretRotation, now: datetime) -> N
 def gave_up(session: Session, payload: dict[str, Any], what: str) -> None:
     """Keep both values and ask a person when the log-ins could not be done at all."""
     query = select(SecretRotation).where(SecretRotation.id == int(payload["rotation_id"]))
-    rotation = session.scalar(query.with_for_update())
+    rotation = session.scalar(db.locked(query))
     if rotation is not None and rotation.state == payload["state"]:
         _stuck(session, rotation, rotating.hosts_of(session, rotation), what, utc_now())

@@ -63,7 +63,7 @@ def ask(
 def compute(replan_id: int) -> None:
     """Compute one plan that was asked for. No transaction is open while the planner works."""
     with db.begin() as session:
-        asked = session.get(Replan, replan_id)
+        asked = session.scalar(db.locked(select(Replan).where(Replan.id == replan_id)))
         if asked is None or asked.state not in ("queued", "working"):
             return
         asked.state, seconds = "working", asked.seconds
@@ -74,7 +74,7 @@ def compute(replan_id: int) -> None:
     before = figures(problem, problem.raw["incumbent"])
     found = calmed(problem.raw, solve(problem.raw, seconds=float(seconds), told=_teller(replan_id)).plan)
     with db.begin() as session:
-        asked = session.scalars(select(Replan).where(Replan.id == replan_id).with_for_update()).one()
+        asked = session.scalars(db.locked(select(Replan).where(Replan.id == replan_id))).one()
         if asked.state != "working":
             return  # discarded meanwhile
         asked.changes = changes(problem, found)
@@ -102,7 +102,7 @@ def _teller(replan_id: int) -> Callable[[float], bool]:
 
 def gave_up(session: Session, payload: dict[str, Any], what: str) -> None:
     """Say on the plan's page why there is none."""
-    asked = session.get(Replan, int(payload["replan_id"]))
+    asked = session.scalar(db.locked(select(Replan).where(Replan.id == int(payload["replan_id"]))))
     if asked is not None and asked.state in ("queued", "working"):
         asked.state, asked.problem = "failed", what
 
@@ -118,7 +118,7 @@ def enough(session: Session, replan_id: int, *, by: str, now: datetime) -> Repla
 
 def locked(session: Session, replan_id: int) -> Replan:
     """Return a plan, locked. Raises NotFound."""
-    found = session.scalar(select(Replan).where(Replan.id == replan_id).with_for_update())
+    found = session.scalar(db.locked(select(Replan).where(Replan.id == replan_id)))
     if found is None:
         raise NotFound(f"There is no plan {replan_id}.", advice="Ask for a new one on the board.")
     return found

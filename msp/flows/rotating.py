@@ -216,7 +216,7 @@ def follow(session: Session, run: Run, now: datetime) -> None:
     However it ended, a log-in is asked what holds now: also a run that failed or is in doubt may have done its work.
     """
     query = select(SecretRotation).where(SecretRotation.run_id == run.id, SecretRotation.state.in_(OPEN))
-    rotation = session.scalar(query.with_for_update())
+    rotation = session.scalar(db.locked(query))
     if rotation is None:
         return
     if rotation.state == APPLYING and not _touched(session, run):
@@ -257,7 +257,8 @@ def enqueue(
 def again(session: Session, rotation_id: int, *, actor: Actor, now: datetime | None = None) -> SecretRotation:
     """Look once more at a rotation that is stuck. Raises NotFound, or Conflict for one that is not."""
     now = now or utc_now()
-    rotation = session.get(SecretRotation, rotation_id, with_for_update=True) if abs(rotation_id) < 2**63 else None
+    query = select(SecretRotation).where(SecretRotation.id == rotation_id)
+    rotation = session.scalar(db.locked(query)) if abs(rotation_id) < 2**63 else None
     if rotation is None or not may(actor, "credential.rotate", rotation.client_id):
         raise NotFound(f"There is no rotation {rotation_id}.", advice="Look it up on the desk.")
     if rotation.state != STUCK:

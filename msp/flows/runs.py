@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from msp import events, evidence
+from msp import db, events, evidence
 from msp.assets.models import ConfigurationItem
 from msp.clock import utc_now
 from msp.contracts.clauses import ALLOW, ASK, REFUSE, BreakGlass, approval_digest
@@ -216,7 +216,7 @@ def resolve(
     run = get(session, run_id, actor, lock=True)
     if not may(actor, "run.request", run.client_id):
         raise Refused("Your role does not settle doubts.", advice="Ask a technician.")
-    host = session.get(RunHost, run_host_id, with_for_update=True)
+    host = session.scalar(db.locked(select(RunHost).where(RunHost.id == run_host_id)))
     if host is None or host.run_id != run.id:
         raise NotFound("This run has no such host.", advice="Choose one of its hosts.")
     if run.state in ("running", "cancelling"):
@@ -248,7 +248,7 @@ def resolve(
 def get(session: Session, run_id: int, actor: Actor, *, lock: bool = False) -> Run:
     """Return a run that this actor may see; raises NotFound."""
     query = select(Run).where(Run.id == run_id)
-    run = session.scalar(query.with_for_update() if lock else query)
+    run = session.scalar(db.locked(query) if lock else query)
     if run is None or run.client_id is None or not actor.sees(run.client_id):
         raise NotFound(f"There is no run {run_id}.", advice="Look it up in the list.")
     return run

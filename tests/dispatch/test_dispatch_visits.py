@@ -1,5 +1,6 @@
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from threading import Barrier
 
 import pytest
 from sqlalchemy import func, select
@@ -212,3 +213,45 @@ def test_appointment_model_refuses_to_end_before_it_begins(database: Database) -
         with pytest.raises(IntegrityError):
             session.flush()
         session.rollback()
+
+
+def test_of_two_who_saw_the_same_visit_one_carries_it_on(database: Database) -> None:
+    with database.begin() as session:
+        order_id, anna = furnish(session).id, technician(session, "Anna").id
+    with database.begin() as session:
+        made = visits.assign(session, order_id, anna, NOW + HOUR, by="one", now=NOW, expected_version=1)
+    barrier = Barrier(2)
+
+    def carry(state: str) -> str:
+        try:
+            with database.begin() as session:
+                seen = session.get_one(Appointment, made.id)  # and kept, as the pages do
+                if not database.is_sqlite:  # there the second waits before it reads anything
+                    barrier.wait(30)
+                visits.advance(session, made.id, state, by=state, now=NOW, expected_version=made.version)
+                assert seen.state == state
+        except Conflict:
+            return ""
+        return state
+
+    with ThreadPoolExecutor(2) as pool:
+        done = [one for one in pool.map(carry, ("on_the_way", "cancelled")) if one]
+    assert len(done) == 1
+    with database.read() as session:
+        stored = session.get_one(Appointment, made.id)
+        assert (stored.state, stored.version) == (done[0], made.version + 1)
+        assert free_disks(session) == (2 if done[0] == "cancelled" else 1)
+
+
+def test_who_was_taken_off_the_list_meanwhile_gets_no_visit(database: Database) -> None:
+    with database.begin() as session:
+        order_id, anna = furnish(session).id, technician(session, "Anna").id
+    if database.is_sqlite:
+        pytest.skip("the second waits before it reads anything")
+    with database.begin() as late:
+        seen = late.get_one(Technician, anna)
+        assert seen.active
+        with database.begin() as session:
+            session.get_one(Technician, anna).active = False
+        with pytest.raises(Refused, match="Anna is not active"):
+            visits.assign(late, order_id, anna, NOW + HOUR, by="one", now=NOW, expected_version=1)

@@ -344,3 +344,34 @@ def test_of_two_who_accept_at_the_same_moment_one_is_first(board: Board) -> None
     assert {name: one[0] for name, one in board.standing().items() if one} == {
         "north": "Nora", "south": "Sven", "waiting": "Nora",
     }  # fmt: skip
+
+
+def test_of_two_who_saw_a_plan_at_once_one_accepts_or_one_discards(board: Board) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+    from threading import Barrier
+
+    replan, barrier = board.planned(), Barrier(2)
+
+    def decide(what: str) -> str:
+        try:
+            with board.world.database.begin() as session:
+                seen = session.get_one(Replan, replan)  # and kept, as the pages do
+                if not board.world.database.is_sqlite:  # there the second waits before it reads anything
+                    barrier.wait(30)
+                if what == "accepted":
+                    replans.accept(session, replan, list(board.orders.values()), by=what, now=utc_now())
+                else:
+                    replans.discard(session, replan, by=what, now=utc_now())
+                assert seen.state == what
+        except Conflict:
+            return ""
+        return what
+
+    with ThreadPoolExecutor(2) as pool:
+        done = [one for one in pool.map(decide, ("accepted", "discarded")) if one]
+    assert len(done) == 1
+    with board.world.database.read() as session:
+        plan = session.get_one(Replan, replan)
+        assert (plan.state, plan.decided_by, bool(plan.undo)) == (done[0], done[0], done[0] == "accepted")
+    waiting = board.standing()["waiting"]
+    assert (waiting is not None) == (done[0] == "accepted")
