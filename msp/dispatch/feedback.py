@@ -1,5 +1,6 @@
 """What a visit at this time with this technician would break, cost and touch: asked while it is still being dragged."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -35,8 +36,18 @@ class Verdict:
     leaves_promise: bool = False
 
 
-def judge(session: Session, order: WorkOrder, technician: Technician, starts_at: datetime, now: datetime) -> Verdict:
-    """Return what would come of it. Reads only; `visits.assign` decides again when it is dropped."""
+def judge(
+    session: Session,
+    order: WorkOrder,
+    technician: Technician,
+    starts_at: datetime,
+    now: datetime,
+    client_ids: Collection[int] | None = None,
+) -> Verdict:
+    """Return what would come of it. Reads only; `visits.assign` decides again when it is dropped.
+
+    client_ids: other work is named if it is of these clients; None: of all.
+    """
     ends_at = starts_at + order.duration
     current = visits.standing(session, order.id)
     breaks = _never(order, technician, current)
@@ -46,7 +57,7 @@ def judge(session: Session, order: WorkOrder, technician: Technician, starts_at:
     fetched, short = _parts(session, order, technician, current)
     breaks += short
     warns, touched = list(fetched), list[str]()
-    opening, why = _opening(session, order, technician, starts_at, now)
+    opening, why = _opening(session, order, technician, starts_at, now, client_ids)
     breaks += why
     leaves = leaves_promise(current, starts_at)
     if current is not None and current.state != "proposed":
@@ -69,7 +80,7 @@ def judge(session: Session, order: WorkOrder, technician: Technician, starts_at:
     shift_end = _shift_end(session, technician, starts_at)
     if shift_end is not None and ends_at > shift_end:
         warns.append(f"{(ends_at - shift_end) // MINUTE} minutes of overtime.")
-    touched += _displaced(session, order, technician, opening.leaves_at, ends_at)
+    touched += _displaced(session, order, technician, opening.leaves_at, ends_at, client_ids)
     return Verdict((), tuple(warns), tuple(touched), ends_at, cost, leaves)
 
 
@@ -105,7 +116,12 @@ def _parts(
 
 
 def _opening(
-    session: Session, order: WorkOrder, technician: Technician, starts_at: datetime, now: datetime
+    session: Session,
+    order: WorkOrder,
+    technician: Technician,
+    starts_at: datetime,
+    now: datetime,
+    client_ids: Collection[int] | None,
 ) -> tuple[openings.Opening | None, list[str]]:
     """Return the opening, or why there is none."""
     ends_at = starts_at + order.duration
@@ -125,7 +141,7 @@ def _opening(
         return None, [f"{technician.name} is absent then."]
     if not any(one.kind != "absence" for one in shifts):
         return None, [f"{technician.name} has no shift then."]
-    clash = select(WorkOrder.summary).join(Appointment, Appointment.work_order_id == WorkOrder.id)
+    clash = select(WorkOrder.summary, WorkOrder.client_id).join(Appointment, Appointment.work_order_id == WorkOrder.id)
     clash = clash.where(
         Appointment.technician_id == technician.id,
         Appointment.state.in_(availability.STANDING),
@@ -133,9 +149,12 @@ def _opening(
         Appointment.ends_at > starts_at,
         WorkOrder.id != order.id,
     )
-    names = list(session.scalars(clash))
+    others = session.execute(clash).all()
+    names = [one.summary for one in others if client_ids is None or one.client_id in client_ids]
     if names:
         return None, [f"{technician.name} is at another visit then: {', '.join(names)}."]
+    if others:
+        return None, [f"{technician.name} is at another visit then."]
     return None, ["The way there or on does not fit between the visits and the shift's edges."]
 
 
@@ -147,10 +166,15 @@ def _shift_end(session: Session, technician: Technician, at: datetime) -> dateti
 
 
 def _displaced(
-    session: Session, order: WorkOrder, technician: Technician, begins: datetime, ends: datetime
+    session: Session,
+    order: WorkOrder,
+    technician: Technician,
+    begins: datetime,
+    ends: datetime,
+    client_ids: Collection[int] | None,
 ) -> list[str]:
     """Name the proposals that would have to look for another time."""
-    query = select(WorkOrder.summary).join(Appointment, Appointment.work_order_id == WorkOrder.id)
+    query = select(WorkOrder.summary, WorkOrder.client_id).join(Appointment, Appointment.work_order_id == WorkOrder.id)
     query = query.where(
         Appointment.technician_id == technician.id,
         Appointment.state == "proposed",
@@ -158,4 +182,7 @@ def _displaced(
         Appointment.ends_at > begins,
         WorkOrder.id != order.id,
     )
-    return [f"The proposal {summary!r} gives way." for summary in session.scalars(query)]
+    others = session.execute(query).all()
+    names = [one.summary for one in others if client_ids is None or one.client_id in client_ids]
+    found = [f"The proposal {summary!r} gives way." for summary in names]
+    return found if len(names) == len(others) else [*found, "A proposal for another client gives way."]

@@ -3,6 +3,7 @@
 Said by the rules by which the board judges a drop, of the technicians' free time as it is now. Reads only.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -39,15 +40,20 @@ class Reasons:
     others: tuple[Other, ...]
 
 
-def why(session: Session, order: WorkOrder, now: datetime, zone: ZoneInfo) -> Reasons:
-    """Return the reasons for one work order. zone: whose wall clock the sentences speak of."""
+def why(
+    session: Session, order: WorkOrder, now: datetime, zone: ZoneInfo, client_ids: Collection[int] | None = None
+) -> Reasons:
+    """Return the reasons for one work order. zone: whose wall clock the sentences speak of.
+
+    client_ids: other work is named if it is of these clients; None: of all.
+    """
     standing = visits.standing(session, order.id)
     people = list(visits.technicians(session))
     able = [one for one in people if not visits.lacking(one, order.skills)]
     until = max(now + visits.HORIZON, order.due_at or now)
     since = min(now, standing.starts_at) if standing is not None else now
     free = availability.gaps(session, able, since, until, without=[order.id])
-    view = _View(session, order, now, zone, free, book.read(session))
+    view = _View(session, order, now, zone, free, book.read(session), client_ids)
     if standing is None or standing.state == "proposed":
         found = visits.candidates(session, order, now)
         best = next((one for one in found if not one.missing), None)
@@ -74,6 +80,7 @@ class _View:
     zone: ZoneInfo
     free: dict[int, list[Gap]]
     roads: Roads
+    client_ids: Collection[int] | None
 
     def clock(self, at: datetime) -> str:
         """Return the time of day, with the date unless it is today."""
@@ -152,12 +159,15 @@ class _View:
             return (*told, f"{name} can leave now and drives {way} minutes.")
         if before is not None:
             done = self.clock(gap.begins_at)
-            return (*told, f"{name} is at another visit until {done} ({before}) and drives {way} minutes from there.")
+            if self.client_ids is not None and before.client_id not in self.client_ids:
+                return (*told, f"{name} is at another visit until {done} and drives {way} minutes from there.")
+            what = before.summary
+            return (*told, f"{name} is at another visit until {done} ({what}) and drives {way} minutes from there.")
         return (*told, f"The shift of {name} begins at {self.clock(gap.begins_at)}, and the way takes {way} minutes.")
 
-    def _before(self, technician: Technician, ends_at: datetime) -> str | None:
+    def _before(self, technician: Technician, ends_at: datetime) -> WorkOrder | None:
         query = (
-            select(WorkOrder.summary)
+            select(WorkOrder)
             .join(Appointment, Appointment.work_order_id == WorkOrder.id)
             .where(
                 Appointment.technician_id == technician.id,

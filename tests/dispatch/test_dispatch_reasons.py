@@ -7,8 +7,8 @@ from sqlalchemy.orm import Session
 
 from msp.contracts.models import Client, Site
 from msp.db import Database
-from msp.dispatch import reasons, visits
-from msp.dispatch.models import Shift, Technician, WorkOrder
+from msp.dispatch import feedback, reasons, visits
+from msp.dispatch.models import Appointment, Shift, Technician, WorkOrder
 
 NOW = datetime(2026, 3, 2, 6, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -89,6 +89,34 @@ def test_what_stands_in_the_way_of_an_earlier_hour_is_named(database: Database) 
         assert of_first.earlier == ("The shift of Near begins at 08:00, and the way takes 4 minutes.",)
         at_once = reasons.why(session, first, NOW + HOUR, BERLIN)
         assert at_once.earlier == ("Near can leave now and drives 4 minutes.",)
+
+
+def test_the_work_of_another_client_is_not_named_to_who_may_not_know_it(database: Database) -> None:
+    with database.begin() as session:
+        order, people = furnish(session)
+        near, other = people["Near"], Client(key="other", name="Other")
+        session.add(other)
+        session.flush()
+        fields = {"client_id": other.id, "site_id": order.site_id, "duration": HOUR, "created_at": NOW}
+        first, later = (WorkOrder(summary=f"Secret {number}", **fields) for number in range(2))
+        session.add_all([first, later])
+        session.flush()
+        begins, at = NOW + HOUR + timedelta(minutes=4), NOW + 2 * HOUR + timedelta(minutes=4)
+        visits.assign(session, first.id, near.id, begins, by="dora", now=NOW)
+        session.add(Appointment(work_order_id=later.id, technician_id=near.id, starts_at=NOW + 5 * HOUR,
+                                ends_at=NOW + 6 * HOUR, travel=timedelta(), state="proposed"))  # fmt: skip
+        visits.assign(session, order.id, near.id, at, by="dora", now=NOW)
+        mine = [order.client_id]
+        assert reasons.why(session, order, NOW, BERLIN, mine).earlier == (
+            "Near is at another visit until 09:04 and drives 0 minutes from there.",
+        )
+        assert "(Secret 0)" in reasons.why(session, order, NOW, BERLIN, [*mine, other.id]).earlier[0]
+        assert feedback.judge(session, order, near, begins, NOW, mine).breaks == ("Near is at another visit then.",)
+        gives_way = feedback.judge(session, order, near, NOW + 5 * HOUR, NOW, mine)
+        assert gives_way.touched == ("A proposal for another client gives way.",)
+        assert feedback.judge(session, order, near, NOW + 5 * HOUR, NOW).touched == (
+            "The proposal 'Secret 1' gives way.",
+        )
 
 
 def test_waiting_work_says_who_could_go_or_what_keeps_everybody_away(database: Database) -> None:

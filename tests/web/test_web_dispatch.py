@@ -195,6 +195,33 @@ def test_a_visit_is_carried_through(browser: Browser, log_in: LogIn, order_id: i
         assert session.get_one(WorkOrder, order_id).state == "done"
 
 
+def test_pages_of_one_client_do_not_name_the_work_of_another(log_in: LogIn, ids: Ids, order_id: int) -> None:
+    now = utc_now().replace(second=0, microsecond=0)
+    with db.begin() as session:
+        who = session.scalars(select(Technician.id).order_by(Technician.id.desc())).first()
+        current = visits.standing(session, order_id)
+        assert who is not None
+        assert current is not None
+        other = WorkOrder(client_id=ids["bravo"]["client_id"], site_id=ids["alfa"]["site_id"], summary="Bravo's secret",
+                          created_at=now, duration=timedelta(hours=1))  # fmt: skip
+        session.add(other)
+        session.flush()
+        at = now + timedelta(hours=1)
+        visits.assign(session, other.id, who, at, by="x", now=now)
+        visits.assign(session, order_id, who, at + timedelta(hours=1), by="x", now=now,
+                      expected_version=current.version)  # fmt: skip
+    begins = minutes(at)
+    paths = (f"/dispatch/{order_id}", f"/dispatch/{order_id}/picker",
+             f"/dispatch/{order_id}/feedback?technician={who}&starts_at={begins.replace('+', '%2B')}")  # fmt: skip
+    limited, all_of_them = log_in("limited@provider.example"), log_in("dispatch@provider.example")
+    for path in paths:
+        page = limited.get(path)
+        assert page.status_code == 200
+        assert "is at another visit" in page.text, path
+        assert "secret" not in page.text, path
+        assert "secret" in all_of_them.get(path).text, path
+
+
 def test_a_ticket_becomes_a_visit_only_with_a_reason(browser: Browser, ids: Ids) -> None:
     address = f"/dispatch/tickets/{ids['bravo']['ticket_id']}"
     assert browser.send(address, reason="").status_code == 422

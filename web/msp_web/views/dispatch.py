@@ -108,7 +108,9 @@ def page(work_order_id: int, error: MspError | None = None) -> str:
             may_carry=can("visit.work", order.client_id) or can("dispatch.plan", order.client_id),
             candidates=visits.candidates(session, order, utc_now()) if open_for_plans else [],
             open_for_plans=open_for_plans,
-            reasons=reasons.why(session, order, utc_now(), language.zone()) if order.state not in OVER else None,
+            reasons=reasons.why(session, order, utc_now(), language.zone(), granted())
+            if order.state not in OVER
+            else None,
             client=client,
             site=site,
             site_zone=(site.time_zone if site else None) or client.time_zone,

@@ -17,7 +17,7 @@ from msp.people.access import may
 from msp_web import language
 from msp_web.access import actor, requires, scoped
 from msp_web.unit import read_only, unit_of_work
-from msp_web.views.desk import number_of
+from msp_web.views.desk import granted, number_of
 from msp_web.views.dispatch import current_of, instant, local
 
 bp = Blueprint("moves", __name__, url_prefix="/dispatch")
@@ -42,7 +42,7 @@ def judged(work_order_id: int) -> ResponseReturnValue:
             who, at = chosen(session, request.args.get("technician")), instant(request.args.get("starts_at", ""))
         except Misconfigured as error:
             return jsonify(breaks=[language.said(error.what)], warns=[], touched=[], words=language.said(error.advice))
-        found = feedback.judge(session, order, who, at, utc_now())
+        found = feedback.judge(session, order, who, at, utc_now(), granted())
     begins, ends = at.astimezone(language.zone()), found.ends_at.astimezone(language.zone())
     return jsonify(
         breaks=[language.said(one) for one in found.breaks],
@@ -71,7 +71,7 @@ def picker(work_order_id: int) -> str:
             technicians=visits.technicians(session),
             begins=local(standing.starts_at if standing else now),
             local=local,
-            reasons=reasons.why(session, order, now, language.zone())
+            reasons=reasons.why(session, order, now, language.zone(), granted())
             if order.state not in ("done", "cancelled")
             else None,
             movable=order.state not in ("done", "cancelled", "working", "on_the_way"),
