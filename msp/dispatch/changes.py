@@ -43,8 +43,8 @@ def _change(
     starts = problem.instant(start) if start is not None else None
     ends = starts + order.duration if starts is not None else None
     promise = "none"
-    if job["promised"]:
-        kept = start is not None and job["promised"][0] <= start <= job["promised"][1]
+    if visit is not None and visit.promised_from and visit.promised_until:
+        kept = starts is not None and visit.promised_from <= starts <= visit.promised_until
         promise = "kept" if kept else "broken"
     was = None
     if visit is not None:

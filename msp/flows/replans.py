@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from msp import db, events, evidence
 from msp.clock import utc_now
-from msp.dispatch import board_problem, visits
+from msp.dispatch import board_problem, feedback, visits
 from msp.dispatch.calm import calmed
 from msp.dispatch.changes import changes, figures
 from msp.dispatch.models import Appointment, Replan, Technician, WorkOrder
@@ -154,14 +154,10 @@ def accept(
     chosen = [one for one in asked.changes if one["order"] in orders]
     if not chosen:
         raise Misconfigured("No change was chosen.", advice="Tick what shall change, or discard the plan.")
-    for one in chosen:
-        if one["promise"] == "broken" and one["order"] not in agreed:
-            raise Conflict(
-                f"{_summary(session, one)}: the client was told another window.",
-                advice="Agree on a new one and say so, or leave this change out.",
-            )
+    broken = {one["order"] for one in chosen if one["promise"] == "broken"}
+    _all_agreed(session, chosen, broken - set(agreed), "Agree on a new one and say so, or leave this change out.")
     left_out = [one for one in asked.changes if one["order"] not in orders]
-    undo = _carry_out(session, chosen, by=by, now=now, left_out=left_out)
+    undo = _carry_out(session, chosen, broken, by=by, now=now, left_out=left_out)
     taken = {one["order"] for one in chosen}
     asked.changes = [{**one, "accepted": one["order"] in taken} for one in asked.changes]
     asked.undo = undo
@@ -171,27 +167,49 @@ def accept(
     return asked
 
 
-def take_back(session: Session, replan_id: int, *, by: str, now: datetime) -> Replan:
-    """Put every visit of an accepted plan back where it was; one that somebody changed since keeps all as it is."""
+def take_back(session: Session, replan_id: int, *, agreed: Collection[int] = (), by: str, now: datetime) -> Replan:
+    """Put every visit of an accepted plan back where it was; one that somebody changed since keeps all as it is.
+
+    agreed: work orders whose client agreed to leave the window that the plan gave it (see `renegotiated`).
+    """
     asked = locked(session, replan_id)
     if asked.state != "accepted":
         raise Conflict("This plan was not accepted, or is undone already.", advice="Look at the board again.")
-    _carry_out(session, asked.undo, by=by, now=now)
+    broken = renegotiated(asked)
+    advice = "Agree on the window from before and say so, or leave the plan as it is."
+    _all_agreed(session, asked.undo, broken - set(agreed), advice)
+    _carry_out(session, asked.undo, broken, by=by, now=now)
     asked.state, asked.decided_by, asked.decided_at = "undone", by, now
     data = {"visits": [one["order"] for one in asked.undo]}
     evidence.record(session, "plan.undone", actor=by, subject=("replan", asked.id), data=data, at=now)
     return asked
 
 
+def renegotiated(plan: Replan) -> set[int]:
+    """Return the work orders whose client agreed to leave a window when the plan was accepted: an undo asks again."""
+    return {one["order"] for one in plan.changes if one.get("accepted") and one["promise"] == "broken"}
+
+
+def _all_agreed(session: Session, chosen: Sequence[dict[str, Any]], missing: Collection[int], advice: str) -> None:
+    """Raise Conflict naming the first of the changes that a client has yet to agree to."""
+    for one in chosen:
+        if one["order"] in missing:
+            raise Conflict(f"{_summary(session, one)}: the client was told another window.", advice=advice)
+
+
 def _carry_out(
     session: Session,
     chosen: Sequence[dict[str, Any]],
+    broken: Collection[int],
     *,
     by: str,
     now: datetime,
     left_out: Sequence[dict[str, Any]] = (),
 ) -> list[dict[str, Any]]:
-    """Carry out changes in one go and return those that take them back. left_out: further ones of the same plan."""
+    """Carry out changes in one go and return those that take them back.
+
+    broken: work orders whose told window is left, as their clients agreed. left_out: further changes of the same plan.
+    """
     current: dict[int, Appointment | None] = {}
     for one in sorted(chosen, key=lambda one: one["order"]):
         standing = visits.appointment_of(session, one["order"])
@@ -211,7 +229,8 @@ def _carry_out(
     for one in sorted(chosen, key=lambda one: one["starts_at"] is not None):  # who is taken off makes room
         left.remove(one["order"])
         try:
-            made = _do(session, one, current[one["order"]], left, by=by, now=now)
+            leaves = one["order"] in broken
+            made = _do(session, one, current[one["order"]], left, by=by, now=now, renegotiated=leaves)
         except Refused as error:
             raise _refused(session, one, left_out, error) from error
         undo.append(
@@ -248,7 +267,7 @@ def _memory(visit: Appointment | None) -> dict[str, Any]:
     if visit is None or visit.state == "proposed":
         return {}
     told = None
-    if visit.promised_from and visit.promised_until:
+    if visit.promised_from and visit.promised_until and not feedback.leaves_promise(visit, visit.starts_at):
         told = [visit.promised_from.isoformat(), visit.promised_until.isoformat()]
     return {"technician": visit.technician_id, "starts_at": visit.starts_at.isoformat(), "promised": told}
 
@@ -261,6 +280,7 @@ def _do(
     *,
     by: str,
     now: datetime,
+    renegotiated: bool,
 ) -> Appointment:
     if one["starts_at"] is None:
         if current is None:
@@ -277,7 +297,7 @@ def _do(
         now=now,
         expected_version=current.version if current is not None else None,
         promised=promised,
-        renegotiated=True,  # who must agree was asked before
+        renegotiated=renegotiated,
         aside=left,
     )
 

@@ -207,6 +207,31 @@ def test_a_broken_promise_is_not_moved_unless_the_client_agreed(board: Board) ->
         visit = visits.standing(session, order)
         assert visit is not None
         assert visit.promised_from == visit.starts_at == datetime.fromisoformat(change["starts_at"])
+    given = board.standing()
+    with pytest.raises(Conflict, match="north: the client was told"), board.world.database.begin() as session:
+        replans.take_back(session, replan, by="dora", now=utc_now())
+    assert board.standing() == given
+    with board.world.database.begin() as session:
+        for shift in session.scalars(select(Shift).where(Shift.kind == "absence")):
+            session.delete(shift)
+    with board.world.database.begin() as session:
+        replans.take_back(session, replan, agreed=[order], by="dora", now=utc_now())
+    with board.world.database.read() as session:
+        visit = visits.standing(session, order)
+        assert visit is not None
+        noon = board.day + 12 * HOUR
+        assert (visit.starts_at, visit.promised_from, visit.promised_until) == (noon, noon, noon + HOUR)
+
+
+def test_only_changes_that_break_a_promise_are_carried_out_as_agreed(board: Board) -> None:
+    replan, order = board.planned(), board.orders["north"]
+    with board.world.database.begin() as session:  # the plan says that it keeps what it would break
+        asked = session.get_one(Replan, replan)
+        later = (board.day + 16 * HOUR).isoformat()
+        asked.changes = [{**one, "starts_at": later} for one in asked.changes if one["order"] == order]
+        assert [one["promise"] for one in asked.changes] == ["kept"]
+    with pytest.raises(Conflict, match="told another window"), board.world.database.begin() as session:
+        replans.accept(session, replan, [order], by="dora", now=utc_now())
 
 
 def test_who_cannot_be_replaced_is_taken_off_with_the_reason_and_waits_again(board: Board) -> None:

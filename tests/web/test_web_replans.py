@@ -14,6 +14,7 @@ from msp.clock import utc_now
 from msp.contracts.models import Site
 from msp.dispatch import technicians, visits
 from msp.dispatch.models import Depot, Replan, Shift, Technician, WorkOrder
+from msp.flows import placing
 from msp.people.models import User
 
 LogIn = Callable[[str], Browser]
@@ -95,6 +96,33 @@ def test_changes_are_shown_accepted_and_undone(browser: Browser, replan: tuple[i
     assert browser.send(f"/dispatch/plans/{plan}/undo").status_code == 303
     with db.read() as session:
         assert visits.standing(session, order) is None
+
+
+def test_an_undo_asks_again_for_a_window_that_the_client_agreed_to_leave(
+    browser: Browser, replan: tuple[int, int]
+) -> None:
+    plan, order = replan
+    with db.begin() as session:
+        found = session.get_one(Replan, plan)
+        change, after = found.changes[0], found.begins_at + 5 * HOUR
+        at = found.begins_at + 4 * HOUR
+        visit = placing.place(session, order, change["technician"], at, by="x", now=utc_now(), promised=(at, after))
+        was = {"technician": visit.technician_id, "starts_at": at.isoformat(), "ends_at": after.isoformat(),
+               "promised": [at.isoformat(), after.isoformat()]}  # fmt: skip
+        found.changes = [{**change, "kind": "move", "appointment": visit.id, "version": visit.version, "was": was,
+                          "promise": "broken"}]  # fmt: skip
+    assert browser.send(f"/dispatch/plans/{plan}/accept", order=order).status_code == 409
+    assert browser.send(f"/dispatch/plans/{plan}/accept", order=order, agreed=order).status_code == 303
+    page = browser.get(f"/dispatch/plans/{plan}").text
+    assert f'name="agreed" value="{order}"' in page
+    silent = browser.send(f"/dispatch/plans/{plan}/undo")
+    assert silent.status_code == 409
+    assert "Plan the rack: the client was told another window." in silent.text
+    assert browser.send(f"/dispatch/plans/{plan}/undo", agreed=order).status_code == 303
+    with db.read() as session:
+        back = visits.standing(session, order)
+        assert back is not None
+        assert (back.starts_at, back.promised_from, back.promised_until) == (at, at, after)
 
 
 def test_who_may_only_look_accepts_nothing(log_in: LogIn, replan: tuple[int, int]) -> None:

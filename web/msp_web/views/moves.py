@@ -109,7 +109,7 @@ def memory(current: Appointment | None) -> dict[str, Any]:
     if current is None or current.state != "confirmed":
         return {}
     found = {"technician": current.technician_id, "starts_at": current.starts_at.isoformat()}
-    if current.promised_from and current.promised_until:
+    if current.promised_from and current.promised_until and not feedback.leaves_promise(current, current.starts_at):
         told = {
             "promised_from": current.promised_from.isoformat(),
             "promised_until": current.promised_until.isoformat(),

@@ -99,6 +99,7 @@ def page(replan_id: int, error: MspError | None = None) -> str:
             times=replans.SECONDS,
             may_decide=all(may(actor(), "dispatch.plan", orders[one][0].client_id) for one in orders),
             waited=utc_now() - plan.asked_at,
+            asks_again=sorted(replans.renegotiated(plan) & orders.keys()) if plan.state == "accepted" else [],
             error=error,
             typed=request.form,
             ticked=set(request.form.getlist("order")) if request.method == "POST" else None,
@@ -215,10 +216,10 @@ def accept(replan_id: int) -> ResponseReturnValue:
 @bp.post("/<int:replan_id>/undo")
 @requires("dispatch.plan")
 def undo(replan_id: int) -> ResponseReturnValue:
-    """Put every visit back where it was before the plan was accepted."""
+    """Put every visit back where it was before the plan was accepted; a window agreed upon since, if it is ticked."""
     return acted(
         replan_id,
-        lambda session: replans.take_back(session, replan_id, by=actor().name, now=utc_now()),
+        lambda session: replans.take_back(session, replan_id, agreed=numbers("agreed"), by=actor().name, now=utc_now()),
         gettext("Every visit is back where it was."),
     )
 
