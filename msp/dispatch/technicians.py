@@ -3,6 +3,8 @@
 Every change is one record of evidence and reaches open boards at once.
 """
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -11,7 +13,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from msp import events, evidence
+from msp import db, events, evidence
 from msp.dispatch.models import Depot, Shift, Technician
 from msp.errors import Conflict, Misconfigured, NotFound
 from msp.people.models import User
@@ -20,6 +22,7 @@ KINDS = ("shift", "on_call", "absence")
 LONGEST, MOST_WEEKS = timedelta(days=366), 26
 HIGHEST = 9  # level of a skill
 LONGEST_SKILLS = 1000  # characters
+WRITTEN = ("name", "phone", "skills", "latitude", "longitude", "time_zone", "user_id", "active")  # by the form
 
 
 def every(session: Session) -> Sequence[Technician]:
@@ -74,14 +77,18 @@ def save(
     user_id: int | None,
     active: bool,
     by: str,
+    seen: str = "",
 ) -> Technician:
-    """Add a technician (id None) or change one. Raises Conflict for a name or user that another technician has."""
+    """Add a technician (id None) or change one. Raises Conflict for a name or user that another technician has.
+
+    seen: the digest of the technician as the form showed it; Conflict if somebody has changed it since.
+    """
     name = " ".join(name.split())
     if not name or len(name) > 100:
         raise Misconfigured("A technician needs a name.", advice="Write one of at most 100 letters.")
     if time_zone not in available_timezones():
         raise Misconfigured(f"There is no time zone {time_zone!r}.", advice="Write it like Europe/Berlin.")
-    found = Technician(name=name) if technician_id is None else get(session, technician_id)
+    found = Technician(name=name) if technician_id is None else _unchanged(session, technician_id, seen)
     others = select(Technician).where(Technician.id != (technician_id or 0))
     if session.scalar(others.where(Technician.name == name)) is not None:
         raise Conflict(f"There is a technician {name} already.", advice="Change that one, or add a second name.")
@@ -101,6 +108,24 @@ def save(
     session.flush()
     data = {"name": name, "user": user_id, "skills": skills, "active": active}
     _tell(session, "technician.saved", ("technician", found.id), data, by)
+    return found
+
+
+def digest(technician: Technician) -> str:
+    """Return what tells whether a technician was changed meanwhile."""
+    values = [getattr(technician, name) for name in WRITTEN]
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _unchanged(session: Session, technician_id: int, seen: str) -> Technician:
+    """Return a technician, locked, as it was seen. Raises NotFound or Conflict."""
+    get(session, technician_id)
+    found = session.scalars(db.locked(select(Technician).where(Technician.id == technician_id))).one()
+    if digest(found) != seen:
+        raise Conflict(
+            "Somebody else has changed this technician meanwhile.",
+            advice="Open the technician again in the list, and change what stands there now.",
+        )
     return found
 
 

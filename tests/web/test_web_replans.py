@@ -183,6 +183,32 @@ def test_a_technician_is_linked_with_a_user_and_that_user_finds_the_phone_page(b
         assert refused.status_code == 422, wrong
 
 
+def test_the_second_of_two_who_change_a_technician_is_told_and_keeps_what_was_typed(browser: Browser) -> None:
+    with db.begin() as session:
+        who = Technician(name=f"Bob {utc_now():%H%M%S%f}", skills={"linux": 1}, time_zone="UTC")
+        session.add(who)
+        session.flush()
+        ident, name = who.id, who.name
+    person = {"who": ident, "name": name, "skills": "linux 1", "time_zone": "UTC", "phone": "", "latitude": "",
+              "longitude": ""}  # fmt: skip
+    page = browser.get(f"/dispatch/technicians?who={ident}").text
+    seen = page.partition('name="seen" value="')[2].partition('"')[0]
+    assert len(seen) == 32
+    assert browser.send("/dispatch/technicians/save", **person, seen=seen).status_code == 303  # not active any more
+    for stale in ({"seen": seen}, {}):
+        answer = browser.send("/dispatch/technicians/save", **{**person, **stale, "active": "1", "phone": "555-0199"})
+        assert answer.status_code == 409
+        assert "Somebody else has changed this technician meanwhile." in answer.text
+        assert 'value="555-0199"' in answer.text
+    wrong = browser.send("/dispatch/technicians/save", **{**person, "time_zone": "Mars"}, seen=seen)
+    assert f'name="seen" value="{seen}"' in wrong.text  # what was seen first, not what stands now
+    with db.read() as session:
+        bob = session.get_one(Technician, ident)
+        assert (bob.active, bob.phone) == (False, None)
+        now = technicians.digest(bob)
+    assert browser.send("/dispatch/technicians/save", **person, seen=now, active="1").status_code == 303
+
+
 def test_shifts_repeat_on_the_technicians_clock_over_the_change_to_winter_time(browser: Browser) -> None:
     with db.begin() as session:
         who = Technician(name=f"Shifty {utc_now():%H%M%S%f}", time_zone="Europe/Berlin")

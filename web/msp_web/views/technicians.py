@@ -44,6 +44,7 @@ def page(who: str, error: MspError | None = None, wrong: str = "") -> str:
             "dispatch/technicians.html",
             people=people,
             chosen=chosen,
+            seen=technicians.digest(chosen) if chosen is not None else "",
             who=who,
             users={user.id: user for user in users},
             taken={one.user_id: one.name for one in people if one.user_id is not None},
@@ -84,6 +85,7 @@ def save() -> ResponseReturnValue:
                 user_id=number_of(form.get("user")),
                 active=form.get("active") == "1",
                 by=actor().name,
+                seen=form.get("seen", ""),
             )
             ident = found.id
     except (Misconfigured, Conflict) as error:
