@@ -11,6 +11,7 @@ from msp import evidence
 from msp.assets import inventory
 from msp.assets.models import ConfigurationItem, HostKey, HostKeyChange
 from msp.clock import utc_now
+from msp.db import locked
 from msp.errors import Conflict, Misconfigured, Refused
 
 APPROVED, FORCED = "approved", "forced"
@@ -127,7 +128,7 @@ def decline(session: Session, item: ConfigurationItem, change_id: int, *, by: st
 
 def _open(session: Session, item: ConfigurationItem, change_id: int) -> HostKeyChange:
     query = select(HostKeyChange).where(HostKeyChange.id == change_id, HostKeyChange.asset_id == item.id)
-    change = session.scalar(query.with_for_update())
+    change = session.scalar(locked(query))
     if change is None or change.state != "waiting":
         raise Conflict("This change no longer waits for an answer.", advice="Look at the item again.")
     return change
