@@ -17,11 +17,12 @@ from msp.desk import tickets
 from msp.desk.models import Ticket
 from msp.engine import claims, queues
 from msp.engine.claims import ClaimKey
+from msp.engine.models import EffectClaim
 from msp.errors import Conflict, Misconfigured, NotFound, Refused
 from msp.flows.deciding import Decided, decide
 from msp.people.access import Actor, may
 from msp.remote import catalogue, parameters
-from msp.remote.models import Approval, Run, RunHost, StepResult
+from msp.remote.models import Approval, Run, RunHost
 from msp.remote.plan import Found
 from msp.remote.playbook import digest
 
@@ -222,10 +223,7 @@ def resolve(
     if run.state in ("running", "cancelling"):
         raise Conflict(f"Run {run.id} is still at work.", advice="Answer when its other hosts have ended.")
     waits = host.shard in _unfinished(session, run)  # since the answer about another host: its job has not begun
-    known = select(StepResult.attempt).where(
-        StepResult.run_host_id == host.id, StepResult.step == step, StepResult.phase == phase
-    )
-    attempt = session.scalar(known.order_by(StepResult.attempt.desc()).limit(1)) or 1
+    attempt = _attempt_in_doubt(session, run.id, host.id, step, phase)
     word = "ran" if ran else "not_ran"
     claims.resolve(session, ClaimKey(run.id, host.id, step, phase, attempt), word, actor.name, note.strip())
     host.state, host.outcome, host.status, host.detail, host.finished_at = "waiting", None, None, "", None
@@ -243,6 +241,18 @@ def resolve(
     if not waits:
         enqueue(session, run, segment=f"{now:%Y%m%dT%H%M%S%f}", shard=host.shard)
     return run
+
+
+def _attempt_in_doubt(session: Session, run_id: int, host_id: int, step: int, phase: str) -> int:
+    """Return the first attempt that is in doubt; if none is, the last that was claimed, else the first of all."""
+    query = select(EffectClaim.attempt).where(
+        EffectClaim.run_id == run_id,
+        EffectClaim.host_id == host_id,
+        EffectClaim.step == step,
+        EffectClaim.phase == phase,
+    )
+    doubts = query.where(EffectClaim.state == "in_doubt").order_by(EffectClaim.attempt)
+    return session.scalar(doubts.limit(1)) or session.scalar(query.order_by(EffectClaim.attempt.desc()).limit(1)) or 1
 
 
 def get(session: Session, run_id: int, actor: Actor, *, lock: bool = False) -> Run:

@@ -58,8 +58,11 @@ class Bookkeeper:
         return await future
 
     async def resolve(self, key: Key, *, ran: bool) -> None:
-        """Settle an effect in doubt."""
+        """Settle an effect in doubt, after the results that were told before: one of them may be what put it in doubt."""
         if self._ledger.blocking:
+            await asyncio.shield(self._flush())
+            if self._failed:
+                raise self._failed
             await asyncio.to_thread(self._ledger.resolve, key, ran=ran)
         else:
             self._ledger.resolve(key, ran=ran)

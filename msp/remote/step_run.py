@@ -161,17 +161,20 @@ class StepRun:
                 outcome = Outcome("skipped", detail=f"Its condition is false: {condition}")
                 self._tell("probe", outcome, started)
                 return outcome
-        before = self._known.get(self._key("do"))
+        attempts = step.retry.attempts if step.retry else 1
+        first = self._last_done(attempts)
+        before = self._known.get(self._key("do", first))
         if before is None or before.outcome.in_doubt:
             needed = await self._probe()
             if needed is not None:
                 return needed
         if self._around.dry_run:
             return self._would(started)
-        attempts = step.retry.attempts if step.retry else 1
-        outcome = OK
-        for attempt in range(1, attempts + 1):
-            outcome = await self._attempt(attempt)
+        outcome, doubted = OK, set[int]()
+        for attempt in range(first, attempts + 1):
+            outcome = await self._attempt(attempt, doubted)
+            if outcome.ok:
+                await self._settle_others(attempt, attempts, doubted)
             if outcome.ok or attempt == attempts or outcome.kind in ("refused", "host_key_changed"):
                 break
             delay = step.retry.delay if step.retry else timedelta(0)
@@ -221,9 +224,23 @@ class StepRun:
         self._tell("do", outcome, started, rendered=rendered)
         return outcome
 
-    async def _attempt(self, attempt: int) -> Outcome:
+    def _last_done(self, attempts: int) -> int:
+        """Return the last attempt of which history says that its act was done, or the first."""
+        known = ((attempt, self._known.get(self._key("do", attempt))) for attempt in range(attempts, 0, -1))
+        return next((attempt for attempt, record in known if record is not None and record.outcome.ok), 1)
+
+    async def _settle_others(self, done: int, attempts: int, doubted: set[int]) -> None:
+        """One attempt has done it: settle those that were in doubt, about which nobody need ask any more."""
+        for attempt in range(1, attempts + 1):
+            key = self._key("do", attempt)
+            if attempt != done and (attempt in doubted or key in self._around.history.doubts):
+                await self._around.books.resolve(key, ran=True)
+
+    async def _attempt(self, attempt: int, doubted: set[int]) -> Outcome:
         outcome = await self._do(attempt)
         if not outcome.ok:
+            if outcome.in_doubt and not self._planned.reads:
+                doubted.add(attempt)
             return outcome
         return await self._check(attempt)
 

@@ -20,7 +20,7 @@ from msp.engine.models import EffectClaim, Job
 from msp.errors import Conflict, Misconfigured, NotFound, Refused
 from msp.flows import after_run, driving, handlers, repeating, runs, visits
 from msp.people.access import Actor
-from msp.remote.models import Run, RunHost
+from msp.remote.models import Run, RunHost, StepResult
 
 FIRST = """\
 name: own
@@ -281,6 +281,39 @@ def test_job_of_an_earlier_segment_that_is_begun_again_leaves_the_run_alone(worl
         segment = max(session.scalars(select(Job.id))).rpartition(":")[2]
     driving.drive(world.settings, run.id, 0, segment)
     assert (world.run(run.id).state, effects(world)) == ("succeeded", ["first"])
+
+
+HANGS_ONCE = """\
+name: own
+version: "1"
+action_class: change
+limits: {idle: 1s}
+steps:
+  - do: echo begun >> begun; if test "$(wc -l < begun)" -lt 2; then sleep 30; fi; %s
+    check: test -e begun
+    idempotent: true
+    retry: {attempts: 2, delay: 10ms}
+"""
+
+
+def test_attempt_that_ran_out_of_time_is_settled_by_the_next_that_succeeds(world: World) -> None:
+    run = world.request(world.playbook(HANGS_ONCE % "true"))
+    assert world.drive(run.id).state == "succeeded"
+    told = [(claim.attempt, claim.state) for claim in world.of_run(EffectClaim, run.id)]
+    assert sorted(told) == [(1, "resolved"), (2, "finished")]
+    assert sorted(row.outcome for row in world.of_run(StepResult, run.id) if row.phase == "do") == ["ok", "timeout"]
+
+
+def test_person_settles_the_attempt_that_is_in_doubt_and_not_the_last_one(world: World) -> None:
+    run = world.request(world.playbook(HANGS_ONCE % "exit 3"))
+    assert (world.drive(run.id).state, world.ends(run.id)) == ("in_doubt", {"one": "failed"})
+    (host,) = world.of_run(RunHost, run.id)
+    with world.database.begin() as session:
+        runs.resolve(session, run.id, host.id, 1, "do", True, actor=ANNA)
+    assert [claim.state for claim in sorted(world.of_run(EffectClaim, run.id), key=lambda claim: claim.attempt)] == [
+        "resolved", "finished"]  # fmt: skip
+    with pytest.raises(Conflict), world.database.begin() as session:
+        runs.resolve(session, run.id, host.id, 1, "do", True, actor=ANNA)
 
 
 def work(world: World, run_id: int) -> Job:

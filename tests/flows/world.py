@@ -24,12 +24,10 @@ from msp.assets import inventory
 from msp.assets.models import ConfigurationItem
 from msp.clock import utc_now
 from msp.contracts import agreements
-from msp.contracts.models import BillingEntry, ContractVersion, Site
+from msp.contracts.models import ContractVersion, Site
 from msp.demo.hosts import DemoHost, DemoHosts
 from msp.desk import tickets
 from msp.desk.models import Ticket, TicketEvent
-from msp.dispatch.models import WorkOrder
-from msp.engine.models import EffectClaim
 from msp.flows import driving, install, runs
 from msp.people.access import Actor
 from msp.remote.models import Run, RunHost, StepResult
@@ -218,7 +216,7 @@ class World:
             done = session.scalars(query.order_by(StepResult.run_host_id, StepResult.step, StepResult.id))
             return [f"{row.step} {row.phase} {row.outcome}" for row in done]
 
-    def of_run(self, kind: type[WorkOrder] | type[BillingEntry] | type[EffectClaim], run_id: int) -> list[Any]:
+    def of_run(self, kind: type[Any], run_id: int) -> list[Any]:
         """Return the stored things of a kind that belong to a run."""
         with self.database.read() as session:
             return list(session.scalars(select(kind).where(kind.run_id == run_id)))
