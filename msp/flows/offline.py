@@ -10,7 +10,7 @@ from msp.desk import tickets
 from msp.desk.models import Ticket
 from msp.flows import runs
 from msp.remote import catalogue
-from msp.remote.models import Run, RunHost
+from msp.remote.models import Run, RunHost, StepResult
 
 FIRST, LONGEST = timedelta(minutes=1), timedelta(minutes=15)  # between two tries; the pause doubles
 MARGIN = timedelta(minutes=15)  # that a dispatcher has between the last try and the latest departure
@@ -21,12 +21,16 @@ def wait(session: Session, run_id: int, shard: int, now: datetime) -> list[str]:
     """Queue the hosts of a shard that did not answer for another try, and return their names.
 
     Called when a shard has been driven, in a transaction of its own. A host whose deadline has come stays unreachable:
-    the run then ends and proposes a visit. Nothing was sent to a host that waits, so nothing is done twice.
+    the run then ends and proposes a visit. Nothing was sent to a host that waits, so nothing is done twice: one that
+    went silent when work on it had begun is undone as far as it goes, and ends.
     """
     run = session.scalar(db.locked(select(Run).where(Run.id == run_id)))
     if run is None or run.state != "running" or run.dry_run:
         return []
-    query = select(RunHost).where(RunHost.run_id == run.id, RunHost.shard == shard, RunHost.outcome == "unreachable")
+    sent = select(StepResult.id).where(StepResult.run_host_id == RunHost.id, StepResult.phase.in_(("do", "undo")))
+    query = select(RunHost).where(
+        RunHost.run_id == run.id, RunHost.shard == shard, RunHost.outcome == "unreachable", ~sent.exists()
+    )
     silent = list(session.scalars(query.order_by(RunHost.position)))
     if not silent or catalogue.parse(run.document).playbook.offline != "wait":
         return []

@@ -58,7 +58,7 @@ class Bookkeeper:
         return await future
 
     async def resolve(self, key: Key, *, ran: bool) -> None:
-        """Settle an effect in doubt, after the results that were told before: one of them may be what put it in doubt."""
+        """Settle an effect in doubt, after the results told before are written: one of them may have put it there."""
         if self._ledger.blocking:
             await asyncio.shield(self._flush())
             if self._failed:

@@ -8,13 +8,16 @@ from datetime import datetime
 
 from msp.clock import utc_now
 from msp.redact import Redactor
+from msp.remote.course import Course
 from msp.remote.ledger import Key, StepRecord
 from msp.remote.line import Line
 from msp.remote.outcome import OK, Outcome
 from msp.remote.output import NOTHING
-from msp.remote.step_run import Around, Course, StepRun
+from msp.remote.step_run import Around, StepRun
 from msp.remote.target import Target
 from msp.remote.transport import CannotOpen, Configuration, NotAdmitted, Output
+
+UNTOLD = Outcome("lost", detail="It was being undone, and it is not known why. A person must look.")
 
 
 class Interrupted(Exception):
@@ -66,7 +69,7 @@ class HostRun:
         return ""
 
     async def _steps(self) -> Outcome:
-        course = self.course
+        course, undone = self.course, self.position in self._around.undone
         for planned in self._around.plan.steps:
             if planned.handler and planned.handler not in course.notified:
                 continue
@@ -74,7 +77,10 @@ class HostRun:
                 raise Interrupted
             if (shut := self._around.window(self.target)) is not None:
                 return Outcome("refused", detail=f"Before {planned.what}: {shut}")
-            outcome = await StepRun(self._around, self, planned).step()
+            if undone:  # nothing goes forward any more: it ends as it was told to, and what is left is taken back
+                outcome = course.retold(self._around.history, self.position, planned) or UNTOLD
+            else:
+                outcome = await StepRun(self._around, self, planned).step()
             if outcome.kind in ("ok", "skipped"):
                 continue
             outcome = replace(outcome, detail=f"{planned.what}: {outcome.detail or outcome}")
@@ -90,7 +96,7 @@ class HostRun:
             if outcome.in_doubt or planned.step.on_failure == "stop" or self._around.dry_run:
                 return outcome  # in doubt: undoing what may be under way could do more harm; a person decides
             return await self._undo(outcome)
-        return course.tolerated or OK
+        return UNTOLD if undone else course.tolerated or OK
 
     async def _undo(self, outcome: Outcome) -> Outcome:
         """Take back what was done, last first, and add to the outcome how that went."""

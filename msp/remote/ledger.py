@@ -14,6 +14,7 @@ from msp.remote.output import NOTHING, Captured
 from msp.remote.transport import Configuration, Picture
 
 Phase = Literal["connect", "probe", "do", "check", "undo"]
+_WAY: tuple[Phase, ...] = ("connect", "probe", "do", "check")
 Verdict = Literal["granted", "finished", "in_doubt"]
 
 
@@ -62,6 +63,23 @@ class History:
 
     records: Mapping[Key, StepRecord] = field(default_factory=dict)
     doubts: frozenset[Key] = frozenset()  # claimed, and no result known
+    ran: frozenset[Key] = frozenset()  # finished, or found to have happened, whatever their results say
+
+    def undone(self) -> frozenset[int]:
+        """Return the hosts on which undoing was begun."""
+        return frozenset(key.host for key in (*self.records, *self.doubts) if key.phase == "undo")
+
+    def last_done(self, host: int, step: int, attempts: int) -> int:
+        """Return the last attempt whose act was done, or the first."""
+        known = ((attempt, self.records.get(Key(host, step, "do", attempt))) for attempt in range(attempts, 0, -1))
+        return next((attempt for attempt, record in known if record is not None and record.outcome.ok), 1)
+
+    def last(self, host: int, step: int) -> StepRecord | None:
+        """Return what was told last of a step on its way forward."""
+        told = [
+            one for key, one in self.records.items() if (key.host, key.step) == (host, step) and key.phase != "undo"
+        ]
+        return max(told, key=lambda one: (one.finished_at, one.key.attempt, _WAY.index(one.key.phase)), default=None)
 
 
 class Ledger(Protocol):
@@ -101,7 +119,7 @@ class MemoryLedger:
 
     def history(self) -> History:
         records = {record.key: record for record in self.records}
-        return History(records, frozenset(self.claimed - self.finished))
+        return History(records, frozenset(self.claimed - self.finished), frozenset(self.claimed & self.finished))
 
     def write(
         self, records: Sequence[StepRecord], ends: Sequence[HostEnd], claims: Sequence[Key]

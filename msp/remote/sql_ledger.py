@@ -80,12 +80,18 @@ class SqlLedger:
         with db.read() as session:
             stored = session.scalars(select(StepResult).where(StepResult.run_id == self._run_id))
             records = {record.key: record for record in map(self._record, stored)}
+            claimed = list(session.scalars(select(EffectClaim).where(EffectClaim.run_id == self._run_id)))
             doubts = frozenset(
                 self._key_of(claim)
-                for claim in session.scalars(select(EffectClaim).where(EffectClaim.run_id == self._run_id))
+                for claim in claimed
                 if claim.state in ("claimed", "in_doubt") or self._untold(claim, records)
             )
-        return History(records, doubts)
+            ran = frozenset(
+                self._key_of(claim)
+                for claim in claimed
+                if claim.state == "finished" or (claim.state == "resolved" and claim.resolution in claims.RAN)
+            )
+        return History(records, doubts, ran)
 
     def _untold(self, claim: EffectClaim, records: Mapping[Key, StepRecord]) -> bool:
         """Whether an effect was found to have happened, and no result says so yet: it still counts for undoing."""

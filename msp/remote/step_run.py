@@ -15,6 +15,7 @@ from msp.redact import Redactor
 from msp.remote import file_scripts, pushing, render, traces
 from msp.remote.acts import Act, Acts, Condition, Question, has
 from msp.remote.bookkeeping import Bookkeeper
+from msp.remote.course import Course, unchecked
 from msp.remote.following import KILLING, Following
 from msp.remote.ledger import History, Key, Phase, StepRecord
 from msp.remote.line import Line
@@ -52,23 +53,10 @@ class Around:
     approved: Callable[[Target, PlannedStep, Question], str | None]  # why not, or None
     run: Mapping[str, Any] = field(default_factory=dict)  # `run` in templates
     spool: Spool | None = None  # where full output goes, if it is to be kept
+    undone: frozenset[int] = field(init=False)  # hosts on which undoing was begun before
 
-
-@dataclass(slots=True)
-class Course:
-    """How far one host has come."""
-
-    registered: dict[str, Any] = field(default_factory=dict)
-    undoable: list[PlannedStep] = field(default_factory=list)
-    notified: set[str] = field(default_factory=set)
-    tolerated: Outcome | None = None
-    killing: float = 0.0  # seconds spent on ending commands by force
-    visit: bool = False
-
-    def done(self, planned: PlannedStep) -> None:
-        """Note a step whose act was sent, so that it is undone (once) when a later step fails."""
-        if all(other.number != planned.number for other in self.undoable):
-            self.undoable.append(planned)
+    def __post_init__(self) -> None:
+        self.undone = self.history.undone()
 
 
 class Host(Protocol):
@@ -162,7 +150,7 @@ class StepRun:
                 self._tell("probe", outcome, started)
                 return outcome
         attempts = step.retry.attempts if step.retry else 1
-        first = self._last_done(attempts)
+        first = self._around.history.last_done(self._host.position, planned.number, attempts)
         before = self._known.get(self._key("do", first))
         if before is None or before.outcome.in_doubt:
             needed = await self._probe()
@@ -224,11 +212,6 @@ class StepRun:
         self._tell("do", outcome, started, rendered=rendered)
         return outcome
 
-    def _last_done(self, attempts: int) -> int:
-        """Return the last attempt of which history says that its act was done, or the first."""
-        known = ((attempt, self._known.get(self._key("do", attempt))) for attempt in range(attempts, 0, -1))
-        return next((attempt for attempt, record in known if record is not None and record.outcome.ok), 1)
-
     async def _settle_others(self, done: int, attempts: int, doubted: set[int]) -> None:
         """One attempt has done it: settle those that were in doubt, about which nobody need ask any more."""
         for attempt in range(1, attempts + 1):
@@ -249,7 +232,7 @@ class StepRun:
         key = self._key("do", attempt)
         known = self._known.get(key)
         if known is not None and not known.outcome.in_doubt:
-            self._remember(Output(known.outcome, known.out, known.err))
+            self._course.remember(planned, Output(known.outcome, known.out, known.err))
             if not planned.reads:
                 self._course.done(planned)
             return known.outcome
@@ -282,7 +265,7 @@ class StepRun:
             raise
         self._host.sent = False
         self._tell("do", output.outcome, started, attempt=attempt, rendered=rendered, output=output)
-        self._remember(output)
+        self._course.remember(planned, output)
         if claimed and (output.outcome.in_doubt or output.outcome.kind in NOT_SENT):
             self._course.undoable = [other for other in self._course.undoable if other.number != planned.number]
         return output.outcome
@@ -318,8 +301,7 @@ class StepRun:
         self._tell("check", output.outcome, started, attempt=attempt, rendered=rendered, output=output)
         if output.outcome.ok:
             return OK
-        detail = f"It was done, but its check does not hold. {output.outcome.detail}"
-        return replace(output.outcome, detail=detail.strip())
+        return unchecked(output.outcome)
 
     async def undo(self) -> Outcome | None:
         """Take the step back; None if it has no way back."""
@@ -461,20 +443,6 @@ class StepRun:
 
         shell, name = await self._line.shell(), self._host.target.name
         return await pushing.one_by_one(shell, name, tree, act.staged, run, self._left)
-
-    def _remember(self, output: Output) -> None:
-        """Give later steps what this one printed."""
-        if name := self._planned.step.register_as:
-            out = output.stdout.decode("utf-8", "surrogateescape").rstrip("\r\n")
-            err = output.stderr.decode("utf-8", "surrogateescape").rstrip("\r\n")
-            self._course.registered[name] = {
-                "stdout": out.replace("\0", ""),
-                "stderr": err.replace("\0", ""),
-                "lines": out.replace("\0", "").splitlines(),
-                "status": output.status,
-                "ok": output.outcome.ok,
-                "outcome": output.outcome.kind,
-            }
 
 
 def _shown(act: Act) -> str:

@@ -20,8 +20,9 @@ from msp.engine import claims
 from msp.engine.models import Job
 from msp.errors import Conflict
 from msp.flows import adrift, approving, driving, offline, repeating
-from msp.remote.ledger import Key
+from msp.remote.ledger import Key, StepRecord
 from msp.remote.models import Run, RunHost
+from msp.remote.outcome import Outcome
 from msp.remote.sql_ledger import SqlLedger
 
 WAITS = """\
@@ -75,6 +76,24 @@ def test_host_that_does_not_answer_is_asked_again_until_the_latest_dispatch_and_
     assert world.drive(run.id).state == "succeeded"
     assert (world.host().root / "effects").read_text() == "done\n"
     assert sum("not answer" in (entry.text or "") for entry in world.log(run.ticket_id or 0)) == 1  # told once
+
+
+@pytest.mark.parametrize("phase", ["do", "undo"])
+def test_host_that_went_silent_when_work_on_it_had_begun_is_not_asked_again(world: World, phase: str) -> None:
+    world.point("one", free_port())
+    run = world.request(world.playbook(WAITS), ticket_id=world.ticket(asset_id=world.asset("one")))
+    set_deadline(world, run.ticket_id, hours=2)
+    with world.database.begin() as session:
+        driving.begin(session, run.id, 0)
+    now = utc_now()
+    came = Outcome("unreachable" if phase == "do" else "ok", detail="The connection had gone.")
+    told = StepRecord(Key(0, 1, phase), "one", "one", came, "", now, now)  # type: ignore[arg-type]
+    SqlLedger(run.id, "worker-01").write([told], [], [])
+    assert world.drive(run.id).state == "failed"
+    host = host_of(world, run.id)
+    assert (host.outcome, host.asked_times) == ("unreachable", 0)
+    assert len(jobs(world, run.id)) == 1
+    assert len(world.of_run(WorkOrder, run.id)) == 1
 
 
 def test_when_the_deadline_has_come_the_run_fails_and_proposes_one_visit(world: World) -> None:

@@ -3,8 +3,11 @@
 import asyncio
 import base64
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -13,8 +16,10 @@ from playing import Played, planned, play
 from msp.errors import Misconfigured
 from msp.remote.fake import Answer, FakeHost, FakeTransport
 from msp.remote.ledger import Key, MemoryLedger
+from msp.remote.outcome import Outcome
 from msp.remote.runner import Runner
 from msp.remote.target import Target
+from msp.remote.transport import CannotOpen
 
 HEAD = "name: t\nversion: 1\nsummary: s\naction_class: change\nlimits: {connect: 2s, step: 5s}\n"
 THREE = (
@@ -377,3 +382,72 @@ async def test_step_timeout_covers_probe_act_and_check(tmp_path: Path) -> None:
     assert played.outcome.kind == "timeout"
     assert time.monotonic() - began < 2.5
     assert played.of(1, "do").finished_at - played.of(1, "probe").started_at < timedelta(seconds=1.6)
+
+
+class Leaving(FakeHost):
+    """A host to which every step connects anew."""
+
+    def lasts(self, time: timedelta) -> bool:
+        return False
+
+    def retire(self) -> None:
+        """Nothing to end."""
+
+
+class Patchy(FakeTransport):
+    """A way in that fails to open on some of the times it is asked to."""
+
+    def __init__(self, hosts: dict[str, FakeHost], shut: set[int]) -> None:
+        super().__init__(hosts)
+        self.shut, self.times = shut, 0
+
+    @asynccontextmanager
+    async def open(self, target: Target, **options: Any) -> AsyncIterator[FakeHost]:
+        self.times += 1
+        if self.times in self.shut:
+            raise CannotOpen(Outcome("unreachable", reason="connect", detail="It went away."))
+        async with super().open(target, **options) as opened:
+            yield opened
+
+
+UNDOES = f"""{HEAD}
+steps:
+  - {{do: do-one, check: check-one, undo: undo-one}}
+  - {{do: do-two, check: check-two}}
+"""
+
+
+async def test_host_whose_steps_were_undone_never_goes_forward_again() -> None:
+    host, ledger, plan = Leaving(), MemoryLedger(), planned(UNDOES)
+    transport = Patchy({"a": host}, {3})  # when the run begins, for the first step, for the second, for the undoing
+    first = await Runner(plan, fakes("a"), ledger, lambda name: transport).run()
+    assert first.ends[0].outcome.kind == "unreachable"
+    assert [script for script, _ in host.asked] == ["do-one", "check-one", "undo-one"]
+    again = await Runner(plan, fakes("a"), ledger, lambda name: transport).run()
+    assert again.ends[0].outcome.kind == "unreachable"
+    assert "It went away" in again.ends[0].outcome.detail
+    assert [script for script, _ in host.asked] == ["do-one", "check-one", "undo-one"]
+
+
+async def test_undoing_that_was_cut_short_goes_on_and_looks_at_no_check_again() -> None:
+    document = UNDOES.replace("check-two}", "check-two, undo: undo-two}").replace("undo-one", "undo-one act")
+    host, ledger, plan = DyingHost(answers={"check-two": Answer(status=1)}), MemoryLedger(), planned(document)
+    transport = FakeTransport({"a": host})
+    with pytest.raises(Killed):
+        await Runner(plan, fakes("a"), ledger, lambda name: transport).run()
+    host.answers = {}
+    host.asked.clear()
+    report = await Runner(plan, fakes("a"), ledger, lambda name: transport).run()
+    assert "its check does not hold" in report.ends[0].outcome.detail
+    assert [script for script, _ in host.asked] == []  # the last undo is in doubt, the other was done
+    assert "could not be undone (lost)" in report.ends[0].outcome.detail
+
+
+async def test_host_that_was_undone_for_a_reason_nobody_wrote_down_is_in_doubt() -> None:
+    host, ledger, plan = Leaving(), MemoryLedger(), planned(UNDOES)
+    transport = Patchy({"a": host}, {3})
+    await Runner(plan, fakes("a"), ledger, lambda name: transport).run()
+    ledger.records = [record for record in ledger.records if record.key.phase != "connect"]
+    report = await Runner(plan, fakes("a"), ledger, lambda name: transport).run()
+    assert report.ends[0].outcome.kind == "lost"
+    assert len(host.asked) == 3
