@@ -219,3 +219,23 @@ def test_openssh_on_windows_gets_a_line_for_either_log_in_shell() -> None:
     assert plain.by_ssh == plain.command
     assert marked.by_ssh == f'cmd.exe /d /c "set MSP_STEP=run-1& {plain.command}"'
     assert '"' not in plain.command
+
+
+@pytest.mark.parametrize("end", ["\r", "\n", "\r\n", "\u2028", "\x85", "\v", "\f"])
+def test_a_value_cannot_end_the_literal_here_string_it_stands_in(end: str) -> None:
+    for template, value in (
+        ("@'\n{{ v }}\n'@", f"x{end}'@;Remove-Item C:\\;@'"),
+        ("@'\n{{ v }}\n'@", f"x{end} \t\u2019@;Remove-Item C:\\"),
+        ("@'\nx{{ v }}@; y\n'@", f"{end}'"),
+        ("@'\nx{{ v }}'@ y\n'@", end),
+    ):
+        with pytest.raises(Misconfigured, match="ends the here-document"):
+            render.script(f"#!powershell\nShow {template}", {"v": value})
+    for template, value in (("@'\n{{ v }}@x\n'@", "'"), ("@'\n{{ v }}'@x\n'@", "")):
+        with pytest.raises(Misconfigured, match="ends the here-document"):
+            render.script(f"#!powershell\nShow {template}", {"v": value})
+
+
+def test_a_lone_carriage_return_ends_a_comment_and_a_here_string_of_the_script() -> None:
+    for template in ("# it's\rShow {{ v }}", "$x = @'\rit's\r'@\rShow {{ v }}", '$x = @"\rit\'s\r"@\rShow {{ v }}'):
+        assert render.script(f"#!powershell\n{template}", {"v": "a b"}).text.endswith("Show ${msp_1}"), template

@@ -22,8 +22,11 @@ SINGLE = "'\u2018\u2019\u201a\u201b"  # PowerShell takes typographic quotes for 
 DOUBLE = '"\u201c\u201d\u201e'
 _BEFORE = " \t\n(,;={[|&!"  # what may stand on the left of a bare value
 _AFTER = " \t\n),;}]|&"
-_HERE_ENDS = re.compile(rf"\n[{DOUBLE}]@")
-_LITERAL_ENDS = re.compile(rf"\n[{SINGLE}]@")
+_ENDS_LINE = "\r\n"  # PowerShell ends a line at either
+_HERE_ENDS = re.compile(rf"[{_ENDS_LINE}][{DOUBLE}]@")
+_LITERAL_ENDS = re.compile(rf"[{_ENDS_LINE}][{SINGLE}]@")
+_FOOTER = re.compile(rf"(?:\A|[{_ENDS_LINE}\v\f\x85\u2028\u2029])\s*[{SINGLE}]@")  # or what may be taken for one
+_LINE_END = re.compile(f"[{_ENDS_LINE}]")
 _SINGLE_ENDS = re.compile(rf"[{SINGLE}]{{2}}|[{SINGLE}]")
 _PLAIN = re.compile(r"[A-Za-z0-9_+:./\\-]+")  # means itself to cmd, bare and in quotes
 _AGAIN = re.compile(r"(?i)\b(call|for|cmd|start|powershell)\b|\|")  # a part of the line is read a second time
@@ -87,9 +90,9 @@ class _PowerShell:
         elif char == "<" and text.startswith("<#", at):
             end = text.find("#>", at)
             self._skip(len(text) if end < 0 else end + 2, "comment")
-        elif char == "#" and (at == 0 or text[at - 1] in " \t\n(){};,|&"):
-            end = text.find("\n", at)
-            self._skip(len(text) if end < 0 else end, "comment")
+        elif char == "#" and (at == 0 or text[at - 1] in " \t\r\n(){};,|&"):
+            found = _LINE_END.search(text, at)
+            self._skip(found.start() if found else len(text), "comment")
         elif char == "(":
             stack.append("group")
         elif char == ")" and len(stack) > 1:
@@ -103,7 +106,7 @@ class _PowerShell:
 
 
 def _ends_line(text: str, at: int) -> bool:
-    return text[at:].split("\n", 1)[0].strip(" \t\r") == ""
+    return _LINE_END.split(text[at:], maxsplit=1)[0].strip(" \t") == ""
 
 
 def powershell(body: str, values: Sequence[Any], what: str) -> tuple[str, list[str]]:
@@ -146,6 +149,9 @@ def powershell(body: str, values: Sequence[Any], what: str) -> tuple[str, list[s
                 raise Misconfigured(f"{what}: a list stands in quotes.", advice="Write it without quotes.")
             filled.append(reference(given if isinstance(given, Secret) else _text(given)))
         filled.append(piece)
+    ends = len(_FOOTER.findall("".join(filled)))  # also one that a value and the text around it make together
+    if ends != len(_FOOTER.findall(body)):
+        raise Misconfigured(f"{what}: a value ends the here-document it stands in.", advice='Use @" and "@.')
     readings = [f"$msp_s{n}=&$msp_text $msp_in[{n - 1}]\n" for n in range(1, len(secrets) + 1)]
     return "".join([*readings, *assigned, *filled]), secrets
 
@@ -190,9 +196,7 @@ def _written_out(given: Any, place: Place, what: str) -> str:
     if place == "comment":
         return re.sub(r"[^\w .:/\\-]", "_", text)  # nothing that could end it, or mean anything should it be none
     if place == "literal":
-        if re.search(rf"(?:\A|\n)\s*[{SINGLE}]@", text):
-            raise Misconfigured(f"{what}: a value ends the here-document it stands in.", advice='Use @" and "@.')
-        return text
+        return text  # looked at when it stands in its line
     return _doubled(text)
 
 
