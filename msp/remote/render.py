@@ -234,13 +234,13 @@ class _Filling:
         stdin = "".join(line + "\n" for line in self._secrets).encode("utf-8", "surrogateescape")
         filled = "".join(parts)
         for word in cut.words:  # a value must not end the here-document it stands in
-            if filled.splitlines().count(word) != body.splitlines().count(word):
+            if _endings(filled, word) != _endings(body, word):
                 raise Misconfigured(f"{self._what}: a value is {word!r}, which ends the here-document it stands in.")
         return Script(head + "".join(readings) + "".join(self._assigned) + filled, stdin, len(self._secrets))
 
     def _one(self, given: Any, place: Place) -> str:
         if isinstance(given, Secret):
-            if place in ("literal", "arithmetic"):
+            if place in ("literal", "arithmetic", "unsure"):
                 raise Misconfigured(f"{self._what}: a secret cannot stand there.", advice="Write it with printf %s.")
             plain = _without_nul(given.value).replace("\\", "\\0134").replace("\n", "\\012")
             if plain not in self._secrets:
@@ -253,6 +253,11 @@ class _Filling:
             raise Misconfigured(f"{self._what}: {content!r} stands in arithmetic and is no whole number.")
         if _PLAIN.fullmatch(content) and place != "document":
             return content
+        if place == "unsure":
+            raise Misconfigured(
+                f"{self._what}: {content!r} cannot stand in a place about whose quotes shells differ.",
+                advice="Assign it to a variable on a line before, and use that in double quotes.",
+            )
         if place == "literal":
             if "\n" in content:
                 raise Misconfigured(
@@ -263,6 +268,12 @@ class _Filling:
         name = f"msp_{len(self._assigned) + 1}"
         self._assigned.append(f"{name}={shlex.quote(content)}\n")
         return _reference(name, place)
+
+
+def _endings(text: str, word: str) -> int:
+    """Count the lines that end a here-document: `<<-` lets tabs come first, bash in $( ) a parenthesis after."""
+    lines = (line.lstrip("\t") for line in text.split("\n"))
+    return sum(line == word or line.startswith(f"{word})") for line in lines)
 
 
 def _reference(name: str, place: Place) -> str:

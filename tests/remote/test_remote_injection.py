@@ -133,3 +133,61 @@ def test_sandbox_gives_no_way_to_python(template: str) -> None:
 def test_values_for_a_program_that_is_no_shell_are_refused() -> None:
     with pytest.raises(Misconfigured, match="shell scripts only"):
         render.script("#!/usr/bin/python3\nprint({{ v }})", {"v": "x y"})
+
+
+def test_a_value_cannot_end_a_here_document_whose_tabs_are_stripped() -> None:
+    for template in (
+        "cat <<-'EOF'\n\t{{ a }}\n\t{{ b }}\n\tEOF",
+        "cat <<'EOF'\n{{ a }}\n{{ b }}\nEOF",
+        "x=$(cat <<'EOF'\n{{ a }}\n{{ b }}\nEOF\n)",
+    ):
+        for value in ("EOF", "\tEOF", "EOF)"):
+            with pytest.raises(Misconfigured, match="ends the here-document"):
+                render.script(template, {"a": value, "b": "echo INJECTED $(id -u); true"})
+
+
+SHARP = "x /y *  $(touch pwned) `touch pwned`"
+AROUND = {
+    "shift in arithmetic": "n=$(( 1 << 20 ))\n{}",
+    "shift on a line of its own": "n=$((1<<EOF))\n{}\nEOF=1",
+    "case in a substitution": "printf '%s' \"$(case x in a) :;; x) {};; esac)\"",
+    "case with open parentheses": "printf '%s' \"$(case x in (a|b) :;; (x) {};; esac)\"",
+    "hash in a pattern": "y=a; printf '%s' \"${{y# #}}\"; {}",
+    "parenthesis in a default": "z=; : ${{z:-(}}; {}",
+    "comment after a joined line": "echo a\\\n#'\n'; {}",
+    "escaped space before a hash": "echo \\ #'\n'; {}",
+    "substitution in a here-document": "cat <<EOF\n$({})\nEOF",
+}
+
+
+@pytest.mark.parametrize("around", AROUND)
+def test_what_stands_around_a_value_does_not_mislead_about_its_quotes(around: str) -> None:
+    template = AROUND[around].format("printf '[%s]' {{ v }}")
+    for shell in SHELLS:
+        plain = said(shell, template, v="plainword")
+        assert b"[plainword]" in plain
+        assert said(shell, template, v=SHARP) == plain.replace(b"plainword", SHARP.encode()), shell
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        'n=$(( "{{ v }}" ))',
+        "n=$(( ${none:-{{ v }}} ))",
+        "cat <<EOF\n$(( {{ v }} ))\nEOF",
+        "#!/bin/bash\n(( n = {{ v }} ))",
+        "#!/bin/bash\n[[ {{ v }} -eq 1 ]]",
+        "#!/bin/bash\na[{{ v }}]=1",
+        "#!/bin/bash\necho ${PWD:{{ v }}}",
+        "#!/bin/bash\nlet x={{ v }}",
+        "#!/bin/bash\nn=$[ {{ v }} ]",
+        "x=`cat <<'EOF'\n{{ v }}\nEOF\n`",
+        "echo $'it\\'s' {{ v }}",
+        "cat <<'E{{ v }}'\nx\nE",
+        "echo \\{{ v }}",
+        'echo "`echo \\"{{ v }}\\"`"',
+    ],
+)
+def test_values_are_refused_where_a_shell_evaluates_text_or_shells_differ(template: str) -> None:
+    with pytest.raises(Misconfigured):
+        render.script(template, {"v": "a[$(touch pwned)]"})
