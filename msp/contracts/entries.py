@@ -327,17 +327,21 @@ def _carried(session: Session, contract_id: int, line: Line, day: date, zone: Zo
 
 
 def _money_left(session: Session, contract_id: int, line: Line, day: date, zone: ZoneInfo) -> Decimal:
-    """Return what is left of the month's fee: a retainer in money is drawn at the line's rate."""
-    rate = line.time_rate()
-    if line.kind != "retainer_money" or rate is None:
+    """Return what is left of the month's fee: a retainer in money is drawn at the rate of the day of work (R12)."""
+    if line.kind != "retainer_money" or line.time_rate() is None:
         return Decimal(0)
-    spent = (
-        line_bill.value(line, tariffs.split(begun, minutes, line.tariffs, zone))
-        for begun, minutes in session.execute(
-            select(BillingEntry.worked_at, BillingEntry.minutes).where(*_same_line(contract_id, line, day, zone))
-        )
-    )
-    return line.prices["monthly_fee"] - total(spent, line.currency)
+    rows = session.scalars(select(BillingEntry).where(*_same_line(contract_id, line, day, zone)))
+    return line.prices["monthly_fee"] - total((_drawn(session, row) for row in rows), line.currency)
+
+
+def _drawn(session: Session, row: BillingEntry) -> Decimal:
+    """Return what an entry drew from its month's fee: its worth by its own version, less what it bills beyond."""
+    version = session.get_one(ContractVersion, row.contract_version_id)
+    line = terms_of(version).line(row.contract_line or "")
+    if line is None or line.kind != "retainer_money" or not row.minutes:
+        return Decimal(0)
+    segments = tariffs.split(row.worked_at, row.minutes, line.tariffs, _zone(session, version))
+    return line_bill.value(line, segments) - row.amount
 
 
 def _fee_due(session: Session, line: Line, worked: Worked) -> bool:

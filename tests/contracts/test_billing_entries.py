@@ -129,6 +129,20 @@ def test_entry_is_billed_by_the_version_in_force_on_the_date_of_work(database: D
         assert "40 min rounded up to 45" in before.reason
 
 
+def test_a_retainer_is_drawn_at_the_rate_of_the_day_of_work(database: Database) -> None:
+    line = {"id": "L", "kind": "retainer_money", "name": "Retainer", "monthly_fee": "1000", "rate": "50"}
+    third, middle = datetime(2026, 3, 3, 9, tzinfo=UTC), datetime(2026, 3, 14, 23, tzinfo=UTC)
+    with database.begin() as session:
+        client, contract = signed(session, [line])
+        assert entries.propose_entry(session, Worked(client.id, third, 600)).amount == 0
+        dearer = TERMS | {"lines": [line | {"rate": "100"}]}
+        agreements.add_version(session, contract, dearer, middle, "test", now=third)
+        found = [entries.propose_entry(session, Worked(client.id, NOON, hours * 60)) for hours in (1, 5, 1)]
+        assert [one.amount for one in found] == [0, 100, 100]  # 500 and 100 are drawn: 400 are left
+        entries.withdraw(session, found[0])
+        assert entries.propose_entry(session, Worked(client.id, NOON, 60)).amount == 0
+
+
 def test_entry_across_the_evening_is_split_before_rounding(database: Database) -> None:
     with database.begin() as session:
         client, _ = signed(session)
