@@ -2,8 +2,9 @@
 
 A line is a JSON object. Always: `reason` (English), `amount`, `clause` (id of the contract line or null), `name`,
 `kind`, `vat_rate` (a fraction, or null for no VAT). For work: `entry`, `evidence`, `ticket`, `worked_on`, `minutes`,
-`billed_minutes`, `prepaid_minutes`, `increment`, `minimum`, `rate` (per hour) and `parts` (one for each tariff). For
-fees: `quantity`, `price`, `days` ([first, last] where only a part of the month is billed) and `devices` (names).
+`billed_minutes`, `prepaid_minutes`, `increment`, `minimum`, `rate` (per hour) and `parts` (one for each tariff; where
+minutes are prepaid, its `over_minutes` are those beyond, and its `amount` is theirs). For fees: `quantity`, `price`,
+`days` ([first, last] where only a part of the month is billed) and `devices` (names).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +13,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
-from msp.contracts.line_bill import time_lines
+from msp.contracts.line_bill import overage_lines, prepays, time_lines
 from msp.contracts.lines import Line
 from msp.contracts.money import rounded
 from msp.contracts.rounding import Segment
@@ -53,6 +54,7 @@ def of_work(line: Line | None, work: Work, segments: Sequence[Segment]) -> list[
     if line is None or work.minutes == 0:
         return [{"reason": work.reason, "amount": str(work.amount), **head, "kind": ADJUSTMENT}]
     parts = time_lines(line, segments)
+    beyond = overage_lines(line, segments, work.prepaid_minutes) if prepays(line) else None
     rate = line.overage_rate() if line.included_minutes or line.kind == "block_hours" else line.time_rate()
     time = {
         **head,
@@ -69,14 +71,15 @@ def of_work(line: Line | None, work: Work, segments: Sequence[Segment]) -> list[
                 "tariff": part.tariff or "ordinary",
                 "minutes": part.minutes,
                 "billed_minutes": part.billed_minutes,
-                "amount": str(part.amount),
+                "amount": str(priced.amount),
+                **({"over_minutes": priced.billed_minutes} if beyond else {}),
             }
-            for part in parts
+            for part, priced in zip(parts, beyond or parts, strict=True)
         ],
     }
     fee = rounded(line.prices.get("call_out_fee", Decimal(0)), line.currency)
-    of_time = sum((part.amount for part in parts), Decimal(0))
-    if line.kind != "call_out" or not fee or line.included_minutes or work.amount - fee != of_time:
+    of_time = sum((part.amount for part in beyond or parts), Decimal(0))
+    if line.kind != "call_out" or not fee or work.amount - fee != of_time:
         return [{"amount": str(work.amount), **time}]
     reason = f"{line.name}: call-out fee {fee} {line.currency}"
     return [

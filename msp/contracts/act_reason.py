@@ -62,14 +62,21 @@ def _time(line: Mapping[str, Any], currency: str, locale: str) -> list[str]:
         return [*parts, word("per_ticket" if amount else "ticket_billed", locale)]
     if prepaid or kind == "block_hours":
         over = max(billed - prepaid, 0)
-        return [*parts, word("of_prepaid", locale, prepaid=prepaid, over=over, rate=rate, currency=currency)]
+        parts.append(word("of_prepaid", locale, prepaid=prepaid, over=over, rate=rate, currency=currency))
+        return [*parts, *_tariffs_beyond(line, currency, locale)]
     if kind in ("call_out", "t_and_m"):
         return [*parts, word("at_rate", locale, rate=rate, currency=currency), *_tariffs(line, currency, locale)]
     if not amount:
         return [*parts, word("included", locale)]
     if kind == "retainer_money":
         parts.append(word("of_fee", locale))
-    return [*parts, word("at_rate", locale, rate=rate, currency=currency)]
+    return [*parts, word("at_rate", locale, rate=rate, currency=currency), *_tariffs_beyond(line, currency, locale)]
+
+
+def _tariffs_beyond(line: Mapping[str, Any], currency: str, locale: str) -> list[str]:
+    """Return a part for each tariff of the minutes beyond what is prepaid."""
+    beyond = [{**part, "billed_minutes": part["over_minutes"]} for part in line["parts"] if part.get("over_minutes")]
+    return _tariffs({"parts": beyond}, currency, locale)
 
 
 def _tariffs(line: Mapping[str, Any], currency: str, locale: str) -> list[str]:

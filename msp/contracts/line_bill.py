@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from msp.contracts.block import draw
 from msp.contracts.lines import Line
 from msp.contracts.money import rounded, total
 from msp.contracts.rounding import Segment, TimeLine, TimeRate, bill_segments, price_of_time
+from msp.contracts.tariffs import ORDINARY
 
 #: Kinds that bill time by the clock; the others include it, or count something else.
 BY_TIME = frozenset({"call_out", "t_and_m", "block_hours"})
@@ -37,6 +39,27 @@ def value(line: Line, segments: Sequence[Segment]) -> Decimal:
     return total((part.amount for part in time_lines(line, segments)), line.currency)
 
 
+def prepays(line: Line) -> bool:
+    """Return whether minutes of a line are taken from a block or from included ones before time is priced."""
+    return line.kind == "block_hours" or (
+        line.included_minutes > 0 and line.kind not in ("per_ticket", "retainer_money")
+    )
+
+
+def overage_lines(line: Line, segments: Sequence[Segment], paid_minutes: int) -> tuple[TimeLine, ...]:
+    """Return what of each tariff goes beyond `paid_minutes`, at the overage rate times the tariff (R3, R4).
+
+    What was worked first is prepaid first; `billed_minutes` are those beyond.
+    """
+    rate, left, found = line.overage_rate(), paid_minutes, []
+    for part, segment in zip(time_lines(line, segments), segments, strict=True):
+        paid, over = draw(left, part.billed_minutes)
+        left -= paid
+        amount = price_of_time(over, rate, segment.multiplier) if rate else rounded(Decimal(0), line.currency)
+        found.append(TimeLine(part.minutes, over, amount, part.tariff))
+    return tuple(found)
+
+
 def price(
     line: Line,
     segments: Sequence[Segment],
@@ -48,7 +71,8 @@ def price(
     """Return what some work costs under a line.
 
     segments: the work split at tariff boundaries. paid_minutes: how many of the rounded minutes a block or the
-    included minutes pay for. fee_due: the work is the first of its visit (call_out) or ticket (per_ticket).
+    included minutes pay for. fee_due: the work is the first of its visit (call_out) or ticket (per_ticket); no
+    prepaid minute pays for the fee of a visit (R10).
     money_left: what remains of this month's fee (retainer_money).
     """
     parts = time_lines(line, segments)
@@ -59,19 +83,24 @@ def price(
         if fee_due:
             return Priced(billed, fee, f"{worked}; the ticket costs {fee} {line.currency}")
         return Priced(billed, fee * 0, f"{worked}; the ticket is already billed")
-    by_clock = line.kind in ("call_out", "t_and_m") and not line.included_minutes
-    if by_clock:
-        fee = rounded(line.prices["call_out_fee"], line.currency) if line.kind == "call_out" and fee_due else Decimal(0)
+    fee = rounded(line.prices["call_out_fee"], line.currency) if line.kind == "call_out" and fee_due else Decimal(0)
+    of_fee = f"; call-out fee {fee}" if fee else ""
+    if line.kind in ("call_out", "t_and_m") and not prepays(line):
         amount = total([fee, *(part.amount for part in parts)], line.currency)
-        tariffs = "; ".join(f"{part.billed_minutes} min {part.tariff or 'ordinary'} {part.amount}" for part in parts)
-        return Priced(billed, amount, f"{worked}; {tariffs} {line.currency}" + (f"; call-out fee {fee}" if fee else ""))
+        return Priced(billed, amount, f"{worked}; {_tariffs(parts)} {line.currency}{of_fee}")
     if line.kind == "retainer_money":
         worth = value(line, segments)
         over = max(worth - max(money_left, Decimal(0)), Decimal(0))
         return Priced(billed, rounded(over, line.currency), f"{worked}; {worth} {line.currency}, {over} beyond the fee")
     if line.kind not in BY_TIME and not line.included_minutes:
         return Priced(billed, rounded(Decimal(0), line.currency), f"{worked}; included")
-    over_minutes = max(billed - paid_minutes, 0)
-    rate = line.overage_rate()
-    amount = rounded(Decimal(0), line.currency) if rate is None else price_of_time(over_minutes, rate)
-    return Priced(billed, amount, f"{worked}; {billed - over_minutes} prepaid, {over_minutes} at overage")
+    priced = overage_lines(line, segments, paid_minutes)
+    beyond = sum(part.billed_minutes for part in priced)
+    dearer = any(part.billed_minutes and part.tariff not in ("", ORDINARY) for part in priced)
+    of_tariffs = f"; {_tariffs(priced)} {line.currency}" if dearer else ""
+    amount = total([fee, *(part.amount for part in priced)], line.currency)
+    return Priced(billed, amount, f"{worked}; {billed - beyond} prepaid, {beyond} at overage{of_tariffs}{of_fee}")
+
+
+def _tariffs(parts: Sequence[TimeLine]) -> str:
+    return "; ".join(f"{part.billed_minutes} min {part.tariff or ORDINARY} {part.amount}" for part in parts)

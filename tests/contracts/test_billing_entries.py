@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from msp.assets.models import ConfigurationItem
 from msp.console import main
-from msp.contracts import agreements, entries, ledger
+from msp.contracts import act_reason, agreements, entries, ledger
 from msp.contracts.entries import Worked
 from msp.contracts.models import Act, BillingEntry, Client, Contract, HourBlock, Site
 from msp.db import Database
@@ -183,6 +183,44 @@ def test_each_kind_of_line_bills_its_own_way(database: Database, line: dict[str,
         works = ["onsite", "remote", "remote"]
         found = [entries.propose_entry(session, Worked(client.id, NOON, 30, work=work)) for work in works]
         assert [str(entry.amount) for entry in found] == amounts
+
+
+def test_a_visit_owes_its_fee_and_overage_its_tariff_beside_included_minutes(database: Database) -> None:
+    line = {
+        "id": "L", "name": "Visits", "kind": "call_out", "call_out_fee": "80", "rate": "60", "included_minutes": 60,
+        "tariffs": [{"name": "night", "multiplier": "2", "windows": [{"from": "18:00", "to": "08:00"}]}],
+    }  # fmt: skip
+    evening = datetime(2026, 3, 16, 16, 30, tzinfo=UTC)  # 17:30 in Berlin
+    with database.begin() as session:
+        client, contract = signed(session, [line])
+        work = [
+            Worked(client.id, evening + timedelta(hours=1), 120, work="onsite"),  # 60 included, 60 beyond at night
+            Worked(client.id, evening, 60, work="remote"),  # nothing included is left: 30 ordinary, 30 at night
+        ]
+        found = [entries.propose_entry(session, one) for one in work]
+        assert [one.amount for one in found] == [Decimal("200.00"), Decimal("90.00")]
+        assert found[0].reason.endswith("60 prepaid, 60 at overage; 60 min night 120.00 EUR; call-out fee 80.00")
+        for one in found:
+            entries.confirm(session, one, "boss")
+        act = entries.close_period(session, contract, "2026-03", "boss")
+        assert act is not None
+        assert [one["amount"] for one in act.lines] == ["90.00", "80.00", "120.00"]
+        words = [act_reason.reason(one, "EUR", "en") for one in act.lines]
+        assert words[0].endswith("tariff “ordinary”: 30 min, 30.00 EUR; tariff “night”: 30 min, 60.00 EUR")
+        assert words[2].endswith("60 min beyond at 60.00 EUR an hour; tariff “night”: 60 min, 120.00 EUR")
+
+
+def test_work_at_night_beyond_a_block_is_overage_at_the_tariff(database: Database) -> None:
+    line = {
+        "id": "B", "kind": "block_hours", "name": "Hours", "overage_rate": "100",
+        "tariffs": [{"name": "night", "multiplier": "1.5", "windows": [{"from": "18:00", "to": "08:00"}]}],
+    }  # fmt: skip
+    with database.begin() as session:
+        client, contract = signed(session, [line])
+        block(session, contract, 40)
+        evening = datetime(2026, 3, 16, 16, 30, tzinfo=UTC)  # 17:30 in Berlin: 30 min ordinary, 30 at night
+        entry = entries.propose_entry(session, Worked(client.id, evening, 60))
+        assert (entry.prepaid_minutes, entry.amount) == (40, Decimal("50.00"))  # 20 at night beyond
 
 
 def test_closing_a_month_twice_makes_one_act_of_confirmed_entries(database: Database) -> None:
