@@ -29,6 +29,7 @@ from msp.contracts.lines import Line
 from msp.contracts.models import Act, BillingEntry, Client, Contact, Contract, ContractVersion, HourBlock, Site
 from msp.contracts.money import total
 from msp.contracts.outputs.act_json import digest
+from msp.contracts.proration import days_in_month
 from msp.desk import attainment, handled
 from msp.desk.attainment import Handled
 from msp.errors import Conflict
@@ -132,7 +133,10 @@ def month_in(at: datetime, zone: str) -> str:
 
 
 def closable(session: Session, contracts: Sequence[Contract], now: datetime) -> list[Closable]:
-    """Return the months to close, the oldest first: those with unbilled entries, and last month where fees recur."""
+    """Return the months to close, the oldest first: those with unbilled entries or with recurring fees.
+
+    Each since the contract began counts: a month that nobody closed stays until it is closed.
+    """
     ids = [contract.id for contract in contracts]
     clients = {client.id: client for client in session.scalars(select(Client))}
     versions = select(ContractVersion.id, ContractVersion.contract_id).where(ContractVersion.contract_id.in_(ids))
@@ -153,11 +157,15 @@ def closable(session: Session, contracts: Sequence[Contract], now: datetime) -> 
         zone = ZoneInfo(clients[by_id[contract_id].client_id].time_zone)
         months.setdefault((contract_id, month_of(local_day(entry.worked_at, zone))), []).append(entry)
     for contract in contracts:
-        today = local_day(now, ZoneInfo(clients[contract.client_id].time_zone))
-        last = today.replace(day=1) - timedelta(days=1)
-        held = contract.starts_on <= last and (contract.ends_on is None or contract.ends_on >= last.replace(day=1))
-        if held and monthly_fees(session, contract, clients[contract.client_id], last.replace(day=1), last):
-            months.setdefault((contract.id, month_of(last)), [])
+        client = clients[contract.client_id]
+        today = local_day(now, ZoneInfo(client.time_zone))
+        first = contract.starts_on.replace(day=1)
+        while first < today.replace(day=1) and (contract.ends_on is None or first <= contract.ends_on):
+            last = first.replace(day=days_in_month(first.year, first.month))
+            key = (contract.id, month_of(first))
+            if key not in closed and key not in months and monthly_fees(session, contract, client, first, last):
+                months[key] = []
+            first = last + timedelta(days=1)
     found = []
     for (contract_id, period), rows in months.items():
         contract = by_id[contract_id]

@@ -283,3 +283,23 @@ def test_included_minutes_that_were_left_are_used_in_the_next_month(database: Da
         may = entries.propose_entry(session, Worked(client.id, APRIL + timedelta(days=30), 400))
         assert [one.prepaid_minutes for one in (march, april, may)] == [200, 360, 300]  # 100 left, 60 of them kept
         assert april.amount == Decimal("40.00")
+
+
+def test_a_month_of_nothing_but_fees_is_offered_until_it_is_closed(database: Database) -> None:
+    line = {"id": "L", "kind": "fixed_scope", "name": "Care", "monthly_fee": "300"}
+    with database.begin() as session:
+        client = agreements.add_client(session, key="alfa", name="Alfa", time_zone="Europe/Berlin")
+        contract = agreements.add_contract(
+            session, client, reference="B", kind="fixed_scope", currency="EUR", starts_on=date(2026, 1, 10),
+            ends_on=date(2026, 5, 31),
+        )  # fmt: skip
+        agreements.add_version(session, contract, {"currency": "EUR", "lines": [line]}, START, "test")
+        june = datetime(2026, 7, 2, tzinfo=UTC)
+
+        def offered() -> list[str]:
+            return [one.period for one in billing.closable(session, [contract], june)]
+
+        assert offered() == ["2026-01", "2026-02", "2026-03", "2026-04", "2026-05"]
+        for period in ("2026-03", "2026-01"):
+            assert billing.close_month(session, contract, period, by="boss", now=june) is not None
+        assert offered() == ["2026-02", "2026-04", "2026-05"]
