@@ -3,8 +3,9 @@
 A line is a JSON object. Always: `reason` (English), `amount`, `clause` (id of the contract line or null), `name`,
 `kind`, `vat_rate` (a fraction, or null for no VAT). For work: `entry`, `evidence`, `ticket`, `worked_on`, `minutes`,
 `billed_minutes`, `prepaid_minutes`, `increment`, `minimum`, `rate` (per hour) and `parts` (one for each tariff; where
-minutes are prepaid, its `over_minutes` are those beyond, and its `amount` is theirs). For fees: `quantity`, `price`,
-`days` ([first, last] where only a part of the month is billed) and `devices` (names).
+minutes are prepaid, its `over_minutes` are those beyond, and its `amount` is theirs), and `carried` if a closed month
+left it out. For fees: `quantity`, `price`, `days` ([first, last] where only
+a part of the month is billed) and `devices` (names).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,6 +37,7 @@ class Work:
     prepaid_minutes: int
     amount: Decimal
     reason: str
+    carried: bool = False  # from a closed month that left it out
 
 
 def of_work(line: Line | None, work: Work, segments: Sequence[Segment]) -> list[dict[str, Any]]:
@@ -50,6 +52,7 @@ def of_work(line: Line | None, work: Work, segments: Sequence[Segment]) -> list[
         "evidence": work.evidence,
         "ticket": work.ticket,
         "worked_on": work.worked_on.isoformat(),
+        **({"carried": True} if work.carried else {}),
     }
     if line is None or work.minutes == 0:
         return [{"reason": work.reason, "amount": str(work.amount), **head, "kind": ADJUSTMENT}]

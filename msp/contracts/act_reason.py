@@ -33,6 +33,8 @@ def reason(line: Mapping[str, Any], currency: str, locale: str) -> str:
         parts = _fee(line, currency, locale)
     else:
         parts = _time(line, currency, locale)
+    if line.get("carried"):
+        parts.insert(0, word("carried", locale, day=line["worked_on"]))
     return f"{head}: {'; '.join(parts)}"
 
 

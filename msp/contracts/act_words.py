@@ -84,6 +84,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "included": ("included in the fee", "входит в плату"),
     "per_ticket": ("price of the ticket", "цена заявки"),
     "ticket_billed": ("the ticket is billed already", "заявка уже оплачена"),
+    "carried": ("carried over from {day}", "перенесено с {day}"),
     "call_out_fee": ("call-out fee", "плата за выезд"),
     "monthly_fee": ("monthly fee {price} {currency}", "ежемесячная плата {price} {currency}"),
     "devices": (

@@ -107,12 +107,15 @@ def correct(
 def carry_over(session: Session, entry: BillingEntry, *, by: str, now: datetime | None = None) -> BillingEntry:
     """Propose an entry that its closed month left out again, in the open month of `now`, at the same price.
 
-    What a block has paid stays paid. Raises Conflict unless the entry is proposed and its month is closed.
+    Its minutes still count in the month of the work, and nowhere else: included ones, a retainer and what rolls over
+    are those of that month. What a block has paid stays paid.
+    Raises Conflict unless the entry is proposed and its month is closed.
     """
     now = now or utc_now()
     version = session.get_one(ContractVersion, entry.contract_version_id)
     client = session.get_one(Client, entry.client_id)
-    months = [month_of(local_day(at, ZoneInfo(client.time_zone))) for at in (entry.worked_at, now)]
+    worked_on, today = (local_day(at, ZoneInfo(client.time_zone)) for at in (entry.worked_at, now))
+    months = month_of(worked_on), month_of(today)
     closed = set(session.scalars(select(Act.period).where(Act.contract_id == version.contract_id)))
     if entry.state != PROPOSED or months[0] not in closed:
         raise Conflict(
@@ -122,8 +125,9 @@ def carry_over(session: Session, entry: BillingEntry, *, by: str, now: datetime 
         raise Conflict(f"The act of {months[1]} is closed.", advice="Wait for the next month.")
     again = BillingEntry(
         **{name: getattr(entry, name) for name in _CARRIED},
+        carried_from=entry.carried_from or entry.id,
         worked_at=now,
-        reason=f"Of {months[0]}: {entry.reason}",
+        reason=entry.reason if entry.carried_from else f"Of {worked_on:%Y-%m-%d}: {entry.reason}",
         state=PROPOSED,
         created_at=now,
     )

@@ -10,8 +10,8 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, and_, func, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, and_, func, or_, select, update
+from sqlalchemy.orm import Session, aliased
 
 from msp import events, evidence
 from msp.clock import utc_now
@@ -219,7 +219,7 @@ def close_period(
         line, printed = _printed(session, row, zone)
         lines += printed
         agreed += [_vat_of_line(line, terms) for _ in printed]
-        days += [local_day(row.worked_at, zone) for _ in printed]
+        days += [date.fromisoformat(one["worked_on"]) for one in printed]
     bill = tax_lines(
         [(Decimal(one["amount"]), day, vat) for one, day, vat in zip(lines, days, agreed, strict=True)],
         contract.currency,
@@ -253,21 +253,29 @@ def days_of(period: str) -> tuple[date, date]:
     return first, first.replace(day=days_in_month(first.year, first.month))
 
 
+def worked_at(session: Session, row: BillingEntry) -> datetime:
+    """Return when an entry was worked, also one that was carried over into the month that bills it."""
+    of = row if row.carried_from is None else session.get_one(BillingEntry, row.carried_from)
+    return of.worked_at
+
+
 def _printed(session: Session, row: BillingEntry, zone: ZoneInfo) -> tuple[Line | None, list[dict[str, Any]]]:
     """Return the contract line of an entry, as of the day of work, and the lines of the act that it makes."""
     line = terms_of(session.get_one(ContractVersion, row.contract_version_id)).line(row.contract_line or "")
+    begun = worked_at(session, row)
     work = act_lines.Work(
         entry=row.id,
         evidence=row.evidence_id,
         ticket=row.ticket_id,
-        worked_on=local_day(row.worked_at, zone),
+        worked_on=local_day(begun, zone),
         minutes=row.minutes,
         billed_minutes=row.billed_minutes,
         prepaid_minutes=row.prepaid_minutes,
         amount=row.amount,
         reason=row.reason,
+        carried=row.carried_from is not None,
     )
-    segments = tariffs.split(row.worked_at, row.minutes, line.tariffs, zone) if line else ()
+    segments = tariffs.split(begun, row.minutes, line.tariffs, zone) if line else ()
     return line, act_lines.of_work(line, work, segments)
 
 
@@ -307,7 +315,7 @@ def _carried(session: Session, contract_id: int, line: Line, day: date, zone: Zo
     drawn = select(BillingEntry.worked_at, BillingEntry.prepaid_minutes).where(
         _of_contract(contract_id),
         BillingEntry.contract_line == line.id,
-        BillingEntry.state != WITHDRAWN,
+        _counts(),
         BillingEntry.worked_at < local_midnight(this, zone),
     )
     for at, minutes in session.execute(drawn):
@@ -363,8 +371,15 @@ def _same_line(contract_id: int, line: Line, day: date, zone: ZoneInfo) -> tuple
         _of_contract(contract_id),
         _in_month(day.replace(day=1), zone),
         BillingEntry.contract_line == line.id,
-        BillingEntry.state != WITHDRAWN,
+        _counts(),
     )
+
+
+def _counts() -> ColumnElement[bool]:
+    """Whether an entry draws on its month: one that was carried over draws on the month of its work, not a later."""
+    later = aliased(BillingEntry)
+    carried = select(later.id).where(later.carried_from == BillingEntry.id, later.state != WITHDRAWN).exists()
+    return and_(BillingEntry.carried_from.is_(None), or_(BillingEntry.state != WITHDRAWN, carried))
 
 
 def _of_contract(contract_id: int) -> ColumnElement[bool]:

@@ -167,6 +167,8 @@ class BillingEntry(Model):
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     confirmed_by: Mapped[str | None]
     act_id: Mapped[int | None] = mapped_column(ForeignKey("act.id"), index=True)  # one act at most
+    #: The entry that its own closed month left out, and whose minutes count there: this one only bills it later.
+    carried_from: Mapped[int | None] = mapped_column(ForeignKey("billing_entry.id"), index=True)
 
 
 class HourBlock(Model):

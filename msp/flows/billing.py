@@ -229,7 +229,7 @@ def blocks_of(session: Session, contract: Contract, zone: ZoneInfo, first: date,
         terms = agreements.terms_of(versions[entry.contract_version_id])
         line = terms.line(entry.contract_line or "")
         if line is not None and line.kind == "block_hours":
-            drawn.append((local_day(entry.worked_at, terms.zone or zone), entry.prepaid_minutes))
+            drawn.append((local_day(entries.worked_at(session, entry), terms.zone or zone), entry.prepaid_minutes))
     return block_month(blocks, drawn, first, last)
 
 

@@ -9,6 +9,7 @@ import zipfile
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import func, select
@@ -16,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from msp import evidence
 from msp.assets.models import ConfigurationItem
-from msp.contracts import act_states, agreements, corrections, entries
+from msp.contracts import act_reason, act_states, agreements, corrections, entries
 from msp.contracts.entries import Worked
 from msp.contracts.models import Act, BillingEntry, Client, Contract, HourBlock
 from msp.contracts.outputs import FORMATS, written
@@ -303,3 +304,85 @@ def test_a_month_of_nothing_but_fees_is_offered_until_it_is_closed(database: Dat
         for period in ("2026-03", "2026-01"):
             assert billing.close_month(session, contract, period, by="boss", now=june) is not None
         assert offered() == ["2026-02", "2026-04", "2026-05"]
+
+
+FEBRUARY, MARCH = datetime(2026, 2, 10, 9, tzinfo=UTC), datetime(2026, 3, 3, 9, tzinfo=UTC)
+
+
+def left_out(session: Session, line: dict[str, Any], minutes: int, at: datetime) -> tuple[Contract, BillingEntry]:
+    """Return a contract of one line, and what was worked in February that its act left out."""
+    client = agreements.add_client(session, key="alfa", name="Alfa", time_zone="Europe/Berlin")
+    contract = agreements.add_contract(
+        session, client, reference="B", kind="fixed_scope", currency="EUR", starts_on=date(2026, 2, 1)
+    )
+    terms = {"currency": "EUR", "lines": [{"id": "L", "name": "Care"} | line]}
+    agreements.add_version(session, contract, terms, START, "test")
+    entry = entries.propose_entry(session, Worked(client.id, at, minutes))
+    assert entries.close_period(session, contract, "2026-02", "boss", fees=[(Decimal(1), "Fee")]) is not None
+    return contract, entry
+
+
+@pytest.mark.parametrize(
+    ("line", "march"),
+    [
+        ({"kind": "fixed_scope", "monthly_fee": "300", "rate": "60", "included_minutes": 300}, [120, 180, 60]),
+        ({"kind": "retainer_money", "monthly_fee": "300", "rate": "60"}, [120, 180, 60]),
+        (
+            {"kind": "fixed_scope", "monthly_fee": "300", "rate": "60", "included_minutes": 300}
+            | {"rollover_cap_minutes": 60, "rollover_months": 1},
+            [120, 180, 60],  # February used its 300: nothing rolls over
+        ),
+    ],
+)
+def test_what_is_carried_over_counts_in_the_month_of_its_work(
+    database: Database, line: dict[str, Any], march: list[int]
+) -> None:
+    with database.begin() as session:
+        contract, entry = left_out(session, line, 300, FEBRUARY)
+        again = corrections.carry_over(session, entry, by="boss", now=MARCH)
+        found = [entries.propose_entry(session, Worked(entry.client_id, NOON, minutes)) for minutes in march]
+        assert [str(one.amount) for one in found] == ["0.00", "0.00", "60.00"]
+        for one in (again, *found):
+            entries.confirm(session, one, "boss")
+        act = entries.close_period(session, contract, "2026-03", "boss")
+        assert act is not None
+        assert (act.net, act.lines[0]["worked_on"], act.lines[0]["amount"]) == (60, "2026-02-10", "0.00")
+
+
+def test_a_carried_line_prints_the_day_and_the_tariffs_of_its_work(database: Database) -> None:
+    night = {"name": "night", "multiplier": "2", "windows": [{"from": "18:00", "to": "08:00"}]}
+    evening = datetime(2026, 2, 10, 16, 30, tzinfo=UTC)  # 17:30 in Berlin
+    with database.begin() as session:
+        contract, entry = left_out(session, {"kind": "t_and_m", "rate": "60", "tariffs": [night]}, 60, evening)
+        again = corrections.carry_over(session, entry, by="boss", now=MARCH)
+        assert (again.amount, again.reason) == (Decimal("90.00"), f"Of 2026-02-10: {entry.reason}")
+        assert entries.close_period(session, contract, "2026-03", "boss", fees=[(Decimal(1), "Fee")]) is not None
+        once_more = corrections.carry_over(session, again, by="boss", now=APRIL)
+        assert (once_more.carried_from, once_more.reason) == (entry.id, again.reason)
+        entries.confirm(session, once_more, "boss")
+        act = entries.close_period(session, contract, "2026-04", "boss")
+        assert act is not None
+        assert sum(Decimal(part["amount"]) for part in act.lines[0]["parts"]) == act.net == 90
+        assert "carried over from 2026-02-10; 60 min worked" in act_reason.reason(act.lines[0], "EUR", "en")
+
+
+def test_what_a_block_paid_for_is_carried_over_with_the_entry(database: Database) -> None:
+    with database.begin() as session:
+        contract, _ = left_out(session, {"kind": "block_hours", "overage_rate": "60"}, 1, FEBRUARY)
+        block = HourBlock(contract_id=contract.id, purchased_on=date(2026, 1, 1), minutes=100, balance_minutes=100)
+        session.add(block)
+        session.flush()
+        entry = entries.propose_entry(session, Worked(contract.client_id, MARCH, 60))
+        assert entries.close_period(session, contract, "2026-03", "boss", fees=[(Decimal(1), "Fee")]) is not None
+        again = corrections.carry_over(session, entry, by="boss", now=APRIL)
+        session.refresh(block)
+        assert (again.prepaid_minutes, block.balance_minutes) == (60, 40)
+        zone = ZoneInfo("Europe/Berlin")
+        march = billing.blocks_of(session, contract, zone, date(2026, 3, 1), date(2026, 3, 31))
+        april = billing.blocks_of(session, contract, zone, date(2026, 4, 1), date(2026, 4, 30))
+        assert march
+        assert april
+        assert (march.used, march.after, april.before, april.used) == (60, 40, 40, 0)
+        entries.withdraw(session, again)
+        session.refresh(block)
+        assert block.balance_minutes == 100

@@ -1239,6 +1239,7 @@ def upgrade() -> None:
         sa.Column("created_at", msp.db.UtcDateTime(), nullable=False),
         sa.Column("confirmed_by", sa.Text(), nullable=True),
         sa.Column("act_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("carried_from", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.CheckConstraint(
             "state IN ('proposed', 'confirmed', 'withdrawn')", name=op.f("ck_billing_entry_known_state")
         ),
@@ -1246,6 +1247,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["act_id"], ["act.id"], name=op.f("fk_billing_entry_act_id_act")),
         sa.ForeignKeyConstraint(
             ["appointment_id"], ["appointment.id"], name=op.f("fk_billing_entry_appointment_id_appointment")
+        ),
+        sa.ForeignKeyConstraint(
+            ["carried_from"], ["billing_entry.id"], name=op.f("fk_billing_entry_carried_from_billing_entry")
         ),
         sa.ForeignKeyConstraint(["client_id"], ["client.id"], name=op.f("fk_billing_entry_client_id_client")),
         sa.ForeignKeyConstraint(
@@ -1260,6 +1264,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("billing_entry", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_billing_entry_act_id"), ["act_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_billing_entry_carried_from"), ["carried_from"], unique=False)
         batch_op.create_index("ix_billing_entry_client_worked", ["client_id", "worked_at"], unique=False)
         batch_op.create_index(batch_op.f("ix_billing_entry_ticket_id"), ["ticket_id"], unique=False)
 
