@@ -115,10 +115,11 @@ def list_contracts(client_key: str | None, as_json: bool) -> None:
         if client_key:
             query = query.where(Client.id == agreements.client_by_key(session, client_key).id)
         rows = [
-            (one.reference, key, one.kind, one.currency, one.starts_on, one.ends_on, one.title)
+            (one.reference, key, one.kind, one.currency, one.starts_on, one.ends_on, one.draft, one.title)
             for one, key in session.execute(query)
         ]
-    _print_rows(("reference", "client", "kind", "currency", "starts_on", "ends_on", "title"), rows, as_json)
+    columns = ("reference", "client", "kind", "currency", "starts_on", "ends_on", "draft", "title")
+    _print_rows(columns, rows, as_json)
 
 
 @contract.command("show", epilog="Example: msp contract show A-17")
@@ -139,6 +140,7 @@ def show_contract(reference: str, as_json: bool) -> None:
             console.print_json(
                 {
                     "reference": found.reference,
+                    "draft": found.draft,
                     "kind": found.kind,
                     "currency": found.currency,
                     "starts_on": found.starts_on.isoformat(),
@@ -156,9 +158,10 @@ def show_contract(reference: str, as_json: bool) -> None:
             )
             return
         click.echo(f"{found.reference} {found.title}: {found.kind}, {found.currency}")
-        click.echo(f"  in force from {found.starts_on} to {found.ends_on or 'further notice'}, both included")
+        begins = "a draft, to be in force" if found.draft else "in force"
+        click.echo(f"  {begins} from {found.starts_on} to {found.ends_on or 'further notice'}, both included")
         for one in versions:
-            mark = "  <- now" if now is not None and one.id == now.id else ""
+            mark = "  <- now" if now is not None and not found.draft and one.id == now.id else ""
             click.echo(f"  version {one.number} from {one.effective_at:%Y-%m-%d %H:%M} UTC  {one.digest[:12]}{mark}")
         if now is None:
             return
@@ -167,6 +170,26 @@ def show_contract(reference: str, as_json: bool) -> None:
             click.echo(f"  line {line.id}: {line.name} ({line.kind})")
         for clause in terms.clauses:
             click.echo(f"  clause {clause.id}: {clause.effect}: {clause.text}")
+
+
+@contract.command("sign", epilog="Example: msp contract sign Q-1 --from 2027-01-01 --replace")
+@click.argument("reference")
+@click.option("--from", "begins", help="First day in force (default: that of the draft).")
+@click.option("--replace", is_flag=True, help="End what is in force then the day before.")
+def sign_contract(reference: str, begins: str | None, replace: bool) -> None:
+    """Put the draft REFERENCE in force: it is signed."""
+    from msp import db
+    from msp.contracts import agreements
+    from msp.contracts.fields import parse_day
+    from msp.flows import signing
+
+    console.use_database()
+    with db.begin() as session:
+        found = agreements.contract_by_reference(session, reference)
+        day = parse_day(begins, "--from") if begins else None
+        signing.sign(session, found, by="cli", begins=day, replace=replace)
+        first = found.starts_on
+    click.echo(f"Contract {reference} is signed and in force from {first} on.")
 
 
 @contract.command("check", epilog="Example: msp contract check terms.json")
@@ -222,7 +245,7 @@ def decide(reference: str, action: str, asset_name: str, instant: str | None, as
                 f"Client {owner.key} has no asset {asset_name!r}.",
                 advice=f"List them with msp asset list --client {owner.key}.",
             )
-        version = agreements.version_at(session, found.id, at)
+        version = None if found.draft else agreements.version_at(session, found.id, at)
         if version is None:
             raise Refused(
                 f"No version of contract {reference} is in force at {at:%Y-%m-%d %H:%M} UTC.",

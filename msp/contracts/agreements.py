@@ -62,8 +62,9 @@ def add_contract(
     starts_on: date,
     ends_on: date | None = None,
     title: str = "",
+    draft: bool = False,
 ) -> Contract:
-    """Store a contract without terms yet and return it; its first version makes it count.
+    """Store a contract without terms yet and return it; its first version makes it count, unless it is a draft.
 
     Raises Misconfigured if it ends before it begins, Conflict if the reference is taken.
     """
@@ -86,6 +87,7 @@ def add_contract(
         currency=currency,
         starts_on=starts_on,
         ends_on=ends_on,
+        draft=draft,
     )
     session.add(contract)
     session.flush()
@@ -120,6 +122,7 @@ def contract_for(session: Session, client_id: int, at: datetime) -> Contract | N
     day = local_day(at, ZoneInfo(client.time_zone))
     query = select(Contract).where(
         Contract.client_id == client_id,
+        Contract.draft.is_(False),
         Contract.starts_on <= day,
         or_(Contract.ends_on.is_(None), Contract.ends_on >= day),
         select(ContractVersion.id)
@@ -136,8 +139,13 @@ def version_in_force(session: Session, client_id: int, at: datetime) -> Contract
 
 
 def in_force(contract: Contract, client: Client) -> tuple[datetime, datetime | None]:
-    """Return the UTC instants from which, and until which, a contract holds: its days in the client's zone."""
+    """Return the UTC instants from which, and until which, a contract holds: its days in the client's zone.
+
+    A draft ends when it begins.
+    """
     zone = ZoneInfo(client.time_zone)
+    if contract.draft:
+        return (local_midnight(contract.starts_on, zone),) * 2
     ends = contract.ends_on
     return local_midnight(contract.starts_on, zone), local_midnight(ends + timedelta(days=1), zone) if ends else None
 
@@ -158,7 +166,8 @@ def add_version(
 ) -> ContractVersion:
     """Store new terms that hold from `effective_at` and return their version.
 
-    Only the first version may begin in the past: tickets and bills since then were judged by the old terms.
+    Only the first version, or one of a draft, may begin in the past: tickets and bills since then were judged by the
+    old terms.
     Raises Misconfigured for terms that cannot be signed, another currency than the contract's, an instant in the
     past, or a second version on the same day of the client.
     """
@@ -171,7 +180,7 @@ def add_version(
         )
     known = versions(session, contract.id)
     if known:
-        if effective_at < now:
+        if effective_at < now and not contract.draft:
             raise Misconfigured(
                 f"A version of contract {contract.reference} cannot begin in the past, on {effective_at:%Y-%m-%d}.",
                 advice="Let it begin now or later; correct what is past by a new billing entry.",

@@ -72,7 +72,7 @@ class Contact(Model):
 
 
 class Contract(Model):
-    """A signed agreement, in force from `starts_on` to `ends_on`, both days included, in the client's zone."""
+    """An agreement, in force from `starts_on` to `ends_on`, both days included, in the client's zone, once signed."""
 
     __tablename__ = "contract"
     __table_args__ = (CheckConstraint("ends_on IS NULL OR starts_on < ends_on", name="starts_before_it_ends"),)
@@ -84,6 +84,7 @@ class Contract(Model):
     currency: Mapped[str]  # ISO 4217
     starts_on: Mapped[date]
     ends_on: Mapped[date | None]  # None: until cancelled
+    draft: Mapped[bool] = mapped_column(default=False)  # not signed yet: never in force
 
 
 class ContractVersion(Model):

@@ -54,10 +54,15 @@ def close_month(
 ) -> Act | None:
     """Make the act of a month, "2026-03", and its evidence; None if it is closed already or there is nothing to bill.
 
-    Raises Conflict before the month is over in the client's zone, Misconfigured for a period that is no month.
+    Raises Conflict for a draft and before the month is over in the client's zone, Misconfigured for a period that is
+    no month.
     """
     now = now or utc_now()
     first, last = entries.days_of(period)
+    if contract.draft:
+        raise Conflict(
+            f"Contract {contract.reference} is a draft.", advice="Sign it first; until then it bills nothing."
+        )
     client = session.get_one(Client, contract.client_id)
     zone = ZoneInfo(client.time_zone)
     if local_day(now, zone) <= last:
@@ -156,7 +161,7 @@ def closable(session: Session, contracts: Sequence[Contract], now: datetime) -> 
         contract_id = of_version[entry.contract_version_id]
         zone = ZoneInfo(clients[by_id[contract_id].client_id].time_zone)
         months.setdefault((contract_id, month_of(local_day(entry.worked_at, zone))), []).append(entry)
-    for contract in contracts:
+    for contract in (one for one in contracts if not one.draft):
         client = clients[contract.client_id]
         today = local_day(now, ZoneInfo(client.time_zone))
         first = contract.starts_on.replace(day=1)

@@ -109,7 +109,10 @@ def _used(session: Session, now: datetime) -> Iterator[tuple[int, str, list[str]
     query = (
         select(Contract, Client)
         .join(Client, Client.id == Contract.client_id)
-        .where(Contract.id.in_(select(HourBlock.contract_id).where(HourBlock.balance_minutes < HourBlock.minutes)))
+        .where(
+            Contract.draft.is_(False),
+            Contract.id.in_(select(HourBlock.contract_id).where(HourBlock.balance_minutes < HourBlock.minutes)),
+        )
         .order_by(Contract.id)
     )
     for contract, client in session.execute(query):
@@ -137,7 +140,9 @@ def _contracts(
 ) -> Iterator[Ending]:
     horizon = (now + within).date() + timedelta(days=1)
     query = select(Contract, Client).join(Client, Client.id == Contract.client_id)
-    query = query.where(Contract.ends_on.is_not(None), Contract.ends_on >= now.date() - timedelta(days=1))
+    query = query.where(
+        Contract.draft.is_(False), Contract.ends_on.is_not(None), Contract.ends_on >= now.date() - timedelta(days=1)
+    )
     for contract, client in session.execute(_of(query.where(Contract.ends_on <= horizon), Contract, client_ids)):
         today = local_day(now, ZoneInfo(client.time_zone))
         if not today <= contract.ends_on <= today + within or _followed(session, contract):
@@ -165,7 +170,7 @@ def _blocks(session: Session, now: datetime, within: timedelta, client_ids: Sequ
         select(HourBlock, Contract, Client)
         .join(Contract, Contract.id == HourBlock.contract_id)
         .join(Client, Client.id == Contract.client_id)
-        .where(HourBlock.balance_minutes > 0, HourBlock.expires_on.is_not(None))
+        .where(Contract.draft.is_(False), HourBlock.balance_minutes > 0, HourBlock.expires_on.is_not(None))
         .where(HourBlock.expires_on >= now.date() - timedelta(days=1))
     )
     for prepaid, contract, client in session.execute(_of(query, Contract, client_ids)):
@@ -192,6 +197,7 @@ def _followed(session: Session, contract: Contract) -> bool:
     query = select(func.count()).where(
         Contract.client_id == contract.client_id,
         Contract.id != contract.id,
+        Contract.draft.is_(False),
         Contract.starts_on <= after,
         or_(Contract.ends_on.is_(None), Contract.ends_on >= after),
     )

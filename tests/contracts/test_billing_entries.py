@@ -19,6 +19,7 @@ from msp.contracts.entries import Worked
 from msp.contracts.models import Act, BillingEntry, Client, Contract, HourBlock, Site
 from msp.db import Database
 from msp.errors import Conflict, Misconfigured
+from msp.flows import billing
 from msp.migrations import head
 
 JANUARY = date(2026, 1, 1)
@@ -341,6 +342,29 @@ def test_clients_and_contracts_are_listed_and_shown(configured: Database) -> Non
     assert len(json.loads(run(main, ["contract", "show", "A-17", "--json"]).stdout)["versions"]) == 1
     missing = run(main, ["client", "show", "gamma"])
     assert (missing.exit_code, "no client 'gamma'" in missing.stderr) == (1, True)
+
+
+def test_a_draft_is_signed_on_the_command_line_and_bills_nothing_before(configured: Database) -> None:
+    with configured.begin() as session:
+        client, contract = signed(session)
+        contract.draft = True
+        with pytest.raises(Misconfigured, match="No contract was in force"):
+            entries.propose_entry(session, Worked(client.id, NOON, 5))
+        with pytest.raises(Conflict, match="A-17 is a draft"):
+            billing.close_month(session, contract, "2026-02", by="boss", now=NOON)
+    run = CliRunner().invoke
+    decide = ["contract", "decide", "--contract", "A-17", "--action", "read", "--asset", "srv-fs1"]
+    with configured.begin() as session:
+        session.add(ConfigurationItem(client_id=client.id, name="srv-fs1", kind="server", created_at=NOON))
+    assert run(main, [*decide, "--at", "2026-03-16T12:00:00Z"]).exit_code == 4
+    assert "a draft, to be in force from" in run(main, ["contract", "show", "A-17"]).stdout
+    assert (
+        run(main, ["contract", "sign", "A-17"]).stdout == "Contract A-17 is signed and in force from 2026-01-01 on.\n"
+    )
+    again = run(main, ["contract", "sign", "A-17"])
+    assert (again.exit_code, "is signed already" in again.stderr) == (1, True)
+    with configured.begin() as session:
+        assert entries.propose_entry(session, Worked(client.id, NOON, 5)).amount
 
 
 def test_entries_without_a_contract_in_force_are_refused(database: Database) -> None:

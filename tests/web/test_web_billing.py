@@ -3,15 +3,19 @@
 import json
 import re
 from collections.abc import Callable
+from datetime import timedelta
 
 from clicking import Browser
 from flask import Flask
 from sqlalchemy import func, select
 
 from msp import db
-from msp.contracts.models import Act, BillingEntry, Contract, ContractVersion
+from msp.clock import utc_now
+from msp.contracts import agreements
+from msp.contracts.models import Act, BillingEntry, Client, Contract, ContractVersion
 from msp.desk import tickets
 from msp.evidence import Evidence
+from msp.flows import billing
 
 Ids = dict[str, dict[str, int]]
 LogIn = Callable[[str], Browser]
@@ -156,6 +160,39 @@ def test_quote_becomes_a_draft_contract_that_allows_nothing_yet(app: Flask, ids:
     assert "reference=Q-1" in again.location  # what was typed is kept
     assert "There is a contract Q-1 already" in staff.get(again.location).text
     assert staff.send("/billing/quote", **{**form, "client": 999999, "reference": "Q-2"}).status_code == 404
+
+
+def test_a_draft_is_in_force_only_once_it_is_signed(app: Flask, ids: Ids, log_in: LogIn) -> None:
+    staff, client = log_in("manager@provider.example"), ids["alfa"]["client_id"]
+    today = utc_now().date()
+    with db.read() as session:
+        before = agreements.contract_for(session, client, utc_now())
+    assert before is not None
+    form = {"client": client, "reference": "Q-1", "starts_on": today.isoformat(), "servers": 2, "desk": 8}
+    address = staff.send("/billing/quote", **form).location
+    assert "Signed: put it in force" in staff.get(address).text
+    assert ">Draft<" in staff.get("/contracts/").text
+    with db.read() as session:
+        draft = agreements.contract_by_reference(session, "Q-1")
+        found = agreements.contract_for(session, client, utc_now() + timedelta(days=1))
+        assert found is not None
+        assert (found.reference, draft.draft) == (before.reference, True)
+        begins, ends = agreements.in_force(draft, session.get_one(Client, client))
+        assert begins == ends
+        assert billing.closable(session, [draft], utc_now() + timedelta(days=90)) == []
+    assert log_in("tech@provider.example").send(f"{address}/sign").status_code == 403
+    staff.send(f"{address}/sign", begins=today.isoformat())
+    assert f"Contract {before.reference} of this client is in force in these days too." in staff.get(address).text
+    answer = staff.send(f"{address}/sign", begins=(today + timedelta(days=5)).isoformat(), replace="1")
+    assert answer.status_code == 303
+    assert "Signed: put it in force" not in staff.get(address).text
+    with db.read() as session:
+        for days, reference in ((4, before.reference), (6, "Q-1")):
+            found = agreements.contract_for(session, client, utc_now() + timedelta(days=days))
+            assert found is not None
+            assert found.reference == reference
+        signed = session.scalars(select(Evidence).where(Evidence.kind == "contract.signed")).one()
+        assert signed.data["ended"] == [before.reference]
 
 
 def test_reports_draw_without_scripts_and_export(app: Flask, ids: Ids, log_in: LogIn) -> None:

@@ -305,6 +305,7 @@ def upgrade() -> None:
         sa.Column("currency", sa.Text(), nullable=False),
         sa.Column("starts_on", sa.Date(), nullable=False),
         sa.Column("ends_on", sa.Date(), nullable=True),
+        sa.Column("draft", sa.Boolean(), nullable=False),
         sa.CheckConstraint("ends_on IS NULL OR starts_on < ends_on", name=op.f("ck_contract_starts_before_it_ends")),
         sa.ForeignKeyConstraint(["client_id"], ["client.id"], name=op.f("fk_contract_client_id_client")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_contract")),

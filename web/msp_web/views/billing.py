@@ -72,7 +72,7 @@ def index() -> str:
         if after is not None:
             query = query.where(BillingEntry.id < after)
         rows = session.execute(query).all()
-        contracts = list(session.scalars(visible(select(Contract), Contract)))
+        contracts = list(session.scalars(visible(select(Contract), Contract).where(Contract.draft.is_(False))))
         left_out = left_behind(session, [row[0] for row in rows])
         acts = (
             visible(select(Act, Contract, Client), Act)

@@ -150,7 +150,7 @@ def drafted() -> dict[str, Any]:
 @bp.post("/billing/quote")
 @requires("contract.edit")
 def draft() -> ResponseReturnValue:
-    """Make a contract of the quote: its first version holds the prices and no clause, so nothing may run by it yet."""
+    """Make a draft of the quote: its first version holds the prices and no clause; it is in force once signed."""
     form: dict[str, Any] = {key: value for key, value in request.form.items() if key != "csrf_token"}
     try:
         document = drafted()
@@ -167,6 +167,7 @@ def draft() -> ResponseReturnValue:
                 currency=document["currency"],
                 starts_on=starts,
                 title=gettext("Draft of a quote"),
+                draft=True,
             )
             begins, _ = agreements.in_force(contract, client)
             version = agreements.add_version(session, contract, document, begins, actor().name)
@@ -182,7 +183,7 @@ def draft() -> ResponseReturnValue:
     except (Conflict, Misconfigured) as error:
         flash(language.explained(error), "error")
         return redirect(url_for("calculator.quote", **form), code=303)
-    flash(gettext("The draft is made. Complete it with clauses and targets in a new version."), "success")
+    flash(gettext("The draft is made. Complete it with clauses and targets in a new version, then sign it."), "success")
     return redirect(url_for("contracts.show", contract_id=number), code=303)
 
 

@@ -20,8 +20,8 @@ from msp.contracts.models import Client, Contract, ContractVersion
 from msp.contracts.policy import MILESTONES
 from msp.desk import rebase
 from msp.desk.models import Ticket
-from msp.errors import Misconfigured, MspError, NotFound
-from msp.flows import amending
+from msp.errors import Conflict, Misconfigured, MspError, NotFound
+from msp.flows import amending, signing
 from msp_web import clause_words, language, terms_form
 from msp_web.access import actor, can, requires, scoped
 from msp_web.terms_draft import Draft
@@ -80,6 +80,24 @@ def save(contract_id: int) -> ResponseReturnValue:
             flash(gettext("Version %(number)s is signed.", number=version.number), "success")
             return redirect(url_for("contracts.show", contract_id=contract.id, version=version.number), 303)
         return page(session, contract, draft, seen=digest)
+
+
+@bp.post("/<int:contract_id>/sign")
+@requires("contract.edit")
+def sign(contract_id: int) -> ResponseReturnValue:
+    """Put a draft in force."""
+    begins = day_of(request.form.get("begins", ""))
+    try:
+        with unit_of_work() as session:
+            contract = scoped(session, Contract, contract_id)
+            require_edit(contract)
+            replace = request.form.get("replace") == "1"
+            signing.sign(session, contract, by=actor().name, begins=begins, replace=replace)
+    except (Conflict, Misconfigured) as error:
+        flash(language.explained(error), "error")
+    else:
+        flash(gettext("The contract is signed and in force from its first day on."), "success")
+    return redirect(url_for("contracts.show", contract_id=contract_id), 303)
 
 
 def require_edit(contract: Contract) -> None:

@@ -15,7 +15,7 @@ from msp.clock import utc_now
 from msp.contracts import agreements
 from msp.contracts.clauses import ACTION_CLASSES, Decision
 from msp.contracts.models import Act, BillingEntry, Client, Contract, ContractVersion, HourBlock
-from msp.errors import Misconfigured
+from msp.errors import Misconfigured, NotFound
 from msp.evidence import Evidence
 from msp.flows.deciding import decide
 from msp_web import clause_words, language, portal_words
@@ -48,7 +48,11 @@ def index() -> str:
     with read_only() as session:
         contract = agreements.contract_for(session, own_client(), utc_now())
         if contract is None:
-            latest = visible(select(Contract), Contract).order_by(Contract.starts_on.desc(), Contract.id.desc())
+            latest = (
+                visible(select(Contract), Contract)
+                .where(Contract.draft.is_(False))
+                .order_by(Contract.starts_on.desc(), Contract.id.desc())
+            )
             contract = session.scalar(latest.limit(1))
         return page(session, contract)
 
@@ -58,12 +62,16 @@ def index() -> str:
 def show(contract_id: int) -> str:
     """Show one contract."""
     with read_only() as session:
-        return page(session, scoped(session, Contract, contract_id))
+        contract = scoped(session, Contract, contract_id)
+        if contract.draft:
+            raise NotFound("There is no such contract.", advice="Go back to the list.")
+        return page(session, contract)
 
 
 def page(session: Session, contract: Contract | None) -> str:
     """Return the page of a contract; None: there is none yet."""
-    contracts = list(session.scalars(visible(select(Contract), Contract).order_by(Contract.starts_on.desc())))
+    signed = visible(select(Contract), Contract).where(Contract.draft.is_(False))
+    contracts = list(session.scalars(signed.order_by(Contract.starts_on.desc())))
     version = agreements.version_at(session, contract.id, utc_now()) if contract else None
     terms, weeks = None, list[Week]()
     if version is not None:
