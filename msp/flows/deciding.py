@@ -152,8 +152,9 @@ def _beyond_prepaid(
     )
     if line is None or line.kind != "block_hours":
         return decision
-    bought, left = ledger.balance(session, covered.version.contract_id, at.date())
-    if not bought or left >= max(line.increment, line.minimum):
+    contract_id, least = covered.version.contract_id, max(line.increment, line.minimum)
+    bought, _ = ledger.balance(session, contract_id, at.date())
+    if not bought or not ledger.would_exceed(session, contract_id, least, at.date()):
         return decision
     rate = line.overage_rate()
     price = f" at {rate.per_hour} {line.currency} an hour" if rate else ""
