@@ -246,12 +246,16 @@ def _refusals(session: Session, run_id: int, targets: Sequence[Target], now: dat
             (target.name for target in targets), f"The run had to be done by {run.not_after:%Y-%m-%d %H:%M} UTC."
         )
     ids = [target.asset_id for target in targets if target.asset_id is not None]
-    items = session.scalars(select(ConfigurationItem).where(ConfigurationItem.id.in_(ids)))
+    items = list(session.scalars(select(ConfigurationItem).where(ConfigurationItem.id.in_(ids))))
+    shut = keyring.forbidden(session, run, items, now)
     glass = run.decision.get("break_glass")
     broken = BreakGlass(glass["approver"], glass["reason"]) if glass else None
     asked = deciding.Deciding(session, now)
     found = {}
     for item in items:
+        if item.id in shut:
+            found[item.name] = shut[item.id]
+            continue
         said = asked.decide(item, run.action_class, actor=run.actor, break_glass=broken, prepaid=False).decision
         if said.effect != ALLOW and not (said.effect == ASK and run.decision["effect"] == ASK):
             found[item.name] = said.text

@@ -181,19 +181,28 @@ def for_run(session: Session, run: Run, hosts: Iterable[tuple[RunHost, Configura
     return shut
 
 
-def forbidden(session: Session, run: Run, item: ConfigurationItem, now: datetime) -> str | None:
-    """Return why a run may not go on at a host, because somebody withdrew its credential meanwhile; or None."""
+def forbidden(session: Session, run: Run, items: Iterable[ConfigurationItem], now: datetime) -> dict[int, str]:
+    """Return why a run may not go on, by the id of each item whose credential somebody withdrew meanwhile.
+
+    A withdrawn secret among the run's own parameters shuts every item.
+    """
     if run.client_id is None:
-        return None
-    secrets = {str(references.parse(value)) for value in _named(run)}
-    secrets |= {str(references.parse(name)) for name in reach.secrets_of(session, item)}
+        return {}
+    own = {str(references.parse(value)) for value in _named(run)}
+    takes = {item.id: own | {str(references.parse(name)) for name in reach.secrets_of(session, item)} for item in items}
+    secrets = {secret for wanted in takes.values() for secret in wanted}
     if not secrets:
-        return None
+        return {}
     standing = credential_grants.standing(
         session, client_id=run.client_id, actor=run.actor, ticket_id=run.ticket_id, secrets=secrets, now=now
     )
-    shut = [grant for grant in standing.values() if grant.forbids(now)]
-    return credential_grants.why_forbidden(shut[0]) if shut else None
+    shut = {secret: grant for secret, grant in sorted(standing.items()) if grant.forbids(now)}
+    found: dict[int, str] = {}
+    for asset_id, wanted in takes.items():
+        for secret, grant in shut.items():
+            if secret in wanted:
+                found.setdefault(asset_id, credential_grants.why_forbidden(grant))
+    return found
 
 
 def values_in_use(session: Session, run: Run) -> dict[int, str]:

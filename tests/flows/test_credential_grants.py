@@ -1,5 +1,6 @@
 """Who may use which credential, for which ticket, how long; and what happens when somebody takes it back."""
 
+import threading
 from datetime import timedelta
 from typing import Any
 
@@ -16,6 +17,7 @@ from msp.evidence import Evidence
 from msp.flows import credential_grants, credentials, driving, keyring
 from msp.people.access import Actor
 from msp.people.credential_grants import CredentialGrant
+from msp.remote.models import Run
 from msp.secret import Secret
 from msp.secret_store.age import Policy
 from msp.vault import Vault, VaultSecret, row_of
@@ -189,17 +191,33 @@ def test_a_withdrawn_grant_keeps_runs_of_that_ticket_out_before_anything_is_sent
     assert world.ends(run.id) == {"one": "ok"}, "given anew, it holds"
 
 
-def test_withdrawn_while_a_run_is_at_work_it_stops_before_its_next_step(world: World) -> None:
-    run = world.request(world.playbook(TWO_STEPS))
-    with world.database.begin() as session:
-        driving.begin(session, run.id, 0)
-        driving.read(session, world.settings, run.id, 0)
-        (grant,) = session.scalars(select(CredentialGrant).where(CredentialGrant.run_id == run.id))
-        item = session.get_one(ConfigurationItem, world.asset("one"))
-        assert keyring.forbidden(session, world.run(run.id), item, utc_now()) is None
-        credential_grants.withdraw(session, grant.id, actor=ANNA)
-        why = keyring.forbidden(session, world.run(run.id), item, utc_now())
-    assert why == f"{ANNA.name} withdrew the use of vault:ssh-key on ticket {run.ticket_id}."
+def test_withdrawn_while_a_run_is_at_work_it_stops_before_its_next_step(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driving, "LOOK_AGAIN", timedelta(0))
+    waits = "; ".join(("touch first", "while ! test -e go; do sleep 0.05; done"))
+    run = world.request(world.playbook(TWO_STEPS.replace("touch first", waits)))
+    root = world.host().root
+
+    def withdraw() -> None:
+        world.wait(lambda: (root / "first").exists())
+        with world.database.begin() as session:
+            (grant,) = session.scalars(select(CredentialGrant).where(CredentialGrant.run_id == run.id))
+            item = session.get_one(ConfigurationItem, world.asset("one"))
+            assert keyring.forbidden(session, session.get_one(Run, run.id), [item], utc_now()) == {}
+            credential_grants.withdraw(session, grant.id, actor=ANNA)
+        (root / "go").touch()
+
+    withdrawing = threading.Thread(target=withdraw)
+    withdrawing.start()
+    world.drive(run.id)
+    withdrawing.join(60)
+    assert world.ends(run.id) == {"one": "refused"}
+    assert (root / "first").exists()
+    assert not (root / "second").exists()
+    assert world.run_host(run.id).detail == (
+        f"Before Step 2 (second): {ANNA.name} withdrew the use of vault:ssh-key on ticket {run.ticket_id}."
+    )
 
 
 def test_only_its_holder_its_approver_and_who_has_the_right_withdraw(world: World) -> None:
