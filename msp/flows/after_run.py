@@ -34,9 +34,14 @@ def finish(session: Session, run_id: int, *, now: datetime) -> bool:
 def end_rest(
     session: Session, run: Run, outcome: Kind, detail: str, now: datetime, *, shard: int | None = None
 ) -> None:
-    """End the hosts that have no end yet (of one shard): with `outcome` those begun, else as not started."""
-    query = select(RunHost).where(RunHost.run_id == run.id, RunHost.outcome.is_(None))
-    for host in session.scalars(query if shard is None else query.where(RunHost.shard == shard)):
+    """End the hosts that have no end yet (of one shard): with `outcome` those begun, else as not started.
+
+    Call it with the run locked. The hosts are read again under their own lock: a worker may just have ended one.
+    """
+    query = select(RunHost).where(RunHost.run_id == run.id, RunHost.outcome.is_(None)).order_by(RunHost.position)
+    if shard is not None:
+        query = query.where(RunHost.shard == shard)
+    for host in session.scalars(query.with_for_update().execution_options(populate_existing=True)):
         begun = host.started_at is not None or outcome == "refused"
         host.state, host.outcome, host.detail = "finished", outcome if begun else "not_started", detail
         host.finished_at = now

@@ -263,17 +263,19 @@ def _refusals(session: Session, run_id: int, targets: Sequence[Target], now: dat
 
 
 def gave_up(session: Session, payload: dict[str, Any], what: str) -> None:
-    """End what is left of a run whose job has failed for good: hosts not begun are not started, others unknown."""
+    """End what is left of a shard whose job has failed for good: hosts not begun are not started, others unknown.
+
+    Hosts of other shards may be at work in another worker; the run ends when the last shard has.
+    """
     run = session.scalar(db.locked(select(Run).where(Run.id == int(payload["run_id"]))))
     if run is None or run.finished_at is not None:
         return
-    if _late(session, run, int(payload["shard"]), payload.get("segment", "1")):
+    shard = int(payload["shard"])
+    if _late(session, run, shard, payload.get("segment", "1")):
         return
     now = utc_now()
-    after_run.end_rest(session, run, "lost", what, utc_now())
-    hosts = list(session.scalars(select(RunHost).where(RunHost.run_id == run.id).order_by(RunHost.position)))
-    run.state = "running"
-    after_run.settle(session, run, hosts, now)
+    after_run.end_rest(session, run, "lost", what, now, shard=shard)
+    after_run.finish(session, run.id, now=now)
 
 
 def cancel(session: Session, run_id: int, *, by: str) -> Run:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import asyncssh
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from world import ANNA, Doorbell, World, terms
 
 from msp import evidence
@@ -348,6 +348,48 @@ def test_run_whose_workers_keep_dying_is_in_doubt_as_far_as_an_effect_was_claime
     with world.database.read() as session:
         assert [claim.host_id for claim in claims.in_doubt(session)] == [one.id]
         assert evidence.verify(session)[1] == []
+
+
+def in_two_shards(world: World) -> tuple[Run, list[RunHost]]:
+    """Return a run whose two hosts, each in a shard of its own, are at work and have claimed their effect."""
+    run = world.request(world.playbook(FIRST), "one", "two")
+    with world.database.begin() as session:
+        driving.begin(session, run.id, 0)
+        hosts = list(session.scalars(select(RunHost).where(RunHost.run_id == run.id).order_by(RunHost.position)))
+        for shard, host in enumerate(hosts):
+            host.shard, host.started_at = shard, utc_now()
+        keys = [claims.ClaimKey(run.id, host.id, 1, "do") for host in hosts]
+        claims.claim_many(session, keys, "worker-01", utc_now())
+    return run, hosts
+
+
+def test_shard_whose_job_failed_leaves_the_hosts_of_others_at_work(world: World) -> None:
+    run, hosts = in_two_shards(world)
+    with world.database.begin() as session:
+        driving.gave_up(session, {"run_id": run.id, "shard": 1}, "Its worker died.")
+    assert world.ends(run.id) == {"one": None, "two": "lost"}
+    assert world.run(run.id).state == "running"
+    with world.database.read() as session:
+        assert claims.in_doubt(session, run_id=run.id) == [], "nobody may answer while the command still runs"
+    with world.database.begin() as session:  # the other worker ends its host
+        host = session.get_one(RunHost, hosts[0].id)
+        host.state, host.outcome, host.finished_at = "finished", "ok", utc_now()
+        claims.end_many(session, [claims.ClaimKey(run.id, host.id, 1, "do")], "finished", utc_now())
+        after_run.finish(session, run.id, now=utc_now())
+    assert (world.run(run.id).state, world.ends(run.id)) == ("in_doubt", {"one": "ok", "two": "lost"})
+    with world.database.read() as session:
+        assert [claim.host_id for claim in claims.in_doubt(session, run_id=run.id)] == [hosts[1].id]
+
+
+def test_what_a_worker_has_just_told_of_a_host_counts_when_the_rest_is_ended(world: World) -> None:
+    run = world.request(world.playbook(FIRST), "one", "two")
+    with world.database.begin() as session:
+        driving.begin(session, run.id, 0)
+        known = list(session.scalars(select(RunHost).where(RunHost.run_id == run.id)))
+        told = update(RunHost).where(RunHost.id == known[0].id).values(started_at=utc_now())
+        session.execute(told.execution_options(synchronize_session=False))
+        after_run.end_rest(session, session.get_one(Run, run.id), "lost", "Its worker died.", utc_now())
+    assert world.ends(run.id) == {"one": "lost", "two": "not_started"}
 
 
 def test_worker_that_stops_hands_the_run_back_between_two_steps(world: World) -> None:
