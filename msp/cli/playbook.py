@@ -56,6 +56,7 @@ def check(ctx: click.Context, files: tuple[str, ...], as_json: bool) -> None:
                     path.read_bytes(),
                     known=lambda other, beside=beside: catalogue.is_known(other, own, beside),  # type: ignore[misc]
                     has_file=lambda other, beside=beside: (beside / other).is_file(),  # type: ignore[misc]
+                    class_of=lambda other, beside=beside: catalogue.class_of(other, own, beside),  # type: ignore[misc]
                 )
             faults: list[Fault] = []
         except Faulty as error:

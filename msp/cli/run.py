@@ -182,7 +182,9 @@ def _prepared(
         targets = [target for target in targets if target.name in limit]
     if settings.database or (settings.data / "msp.db").exists():
         from msp.cli.run_recorded import record
+        from msp.remote import whole
 
+        plan = whole.bound(plan, strict=False)  # what is recorded, and decided, covers the files that are copied
         asked = {"ticket_id": ticket, "break_glass": break_glass, "dry_run": dry_run, "parallel": parallel}
         recorded = record(plan, targets, **asked)  # type: ignore[arg-type]
         if certificates is not None:

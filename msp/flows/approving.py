@@ -9,18 +9,18 @@ from msp import db, events, evidence
 from msp.clock import utc_now
 from msp.contracts.clauses import approval_void
 from msp.desk import tickets
-from msp.errors import Conflict, NotFound, Refused
+from msp.errors import Conflict, MspError, NotFound, Refused
 from msp.flows import runs
 from msp.people.access import Actor, may
+from msp.remote import catalogue
 from msp.remote.models import Approval, Run, RunHost
-from msp.remote.playbook import digest
 
 #: What a clause calls an approver -> the right that such a person has.
 RIGHTS = {"client_approver": "portal.approve", "account_manager": "contract.edit", "provider": "contract.edit"}
 
 
-def approve(session: Session, run_id: int, *, actor: Actor, now: datetime | None = None) -> Run:
-    """Release a run that waits; it is queued in the same transaction.
+def approve(session: Session, run_id: int, *, actor: Actor, own: str = "", now: datetime | None = None) -> Run:
+    """Release a run that waits; it is queued in the same transaction. `own`: the setting `playbooks`.
 
     Raises NotFound if the actor may not see it, Refused if the actor may not decide or the run is not what was
     shown, Conflict if somebody decided first or the approval has expired (the run then ends as expired).
@@ -32,7 +32,7 @@ def approve(session: Session, run_id: int, *, actor: Actor, now: datetime | None
             f"The approval of run {run.id} expired at {asked.expires_at:%Y-%m-%d %H:%M} UTC.",
             advice="Ask for the run again.",
         )
-    if altered(session, run, asked.digest):
+    if altered(session, run, asked.digest, own):
         raise Refused(f"Run {run.id} is not what the approval was asked for.", advice="Ask for the run again.")
     asked.decided_at, asked.decided_by, asked.decision = now, actor.name, "approved"
     run.state = "queued"
@@ -41,10 +41,22 @@ def approve(session: Session, run_id: int, *, actor: Actor, now: datetime | None
     return run
 
 
-def altered(session: Session, run: Run, asked: str | None) -> bool:
-    """Return whether a stored run is no longer what was digested as `asked`: its text, its parameters, its hosts."""
+def altered(session: Session, run: Run, asked: str | None, own: str = "") -> bool:
+    """Return whether a run is no longer what was digested as `asked`: its text, parameters and hosts as stored, and the
+    playbooks it includes and the files beside them as they are now. `own`: the setting `playbooks`."""
+    if asked is None:
+        return False
+    try:
+        whole = catalogue.digest_of(run.document, run.parameters, own)
+    except MspError:  # something of it is no longer there, or cannot be read
+        return True
+    return differs(session, run, asked, whole)
+
+
+def differs(session: Session, run: Run, asked: str | None, whole: str) -> bool:
+    """Return whether a playbook digested as `whole`, on the hosts of a run, is not what was digested as `asked`."""
     hosts = session.scalars(select(RunHost.name).where(RunHost.run_id == run.id))
-    return asked is not None and approval_void(asked, digest(run.document), run.parameters, hosts)
+    return asked is not None and approval_void(asked, whole, run.parameters, hosts)
 
 
 def decline(session: Session, run_id: int, *, actor: Actor, reason: str, now: datetime | None = None) -> Run:

@@ -34,6 +34,7 @@ from msp.settings import Settings
 from msp.vault import CURRENT, Secret, Vault
 
 WIRES = Wires()  # of this process: connections stay warm from one run to the next
+NOT_ASKED_FOR = "The run is not what the contract was asked for."
 LOOK_AGAIN = timedelta(seconds=5)  # how old the answer to "may we still?" may be
 
 
@@ -59,7 +60,7 @@ def drive(settings: Settings, run_id: int, shard: int, segment: str | None = Non
     Raises HandBack when this worker is stopping; another one goes on.
     """
     with db.begin() as session:
-        state = begin(session, run_id, shard, segment)
+        state = begin(session, run_id, shard, segment, own=settings.playbooks)
     if state is None:
         return
     crashpoints.at("run.started")
@@ -69,7 +70,7 @@ def drive(settings: Settings, run_id: int, shard: int, segment: str | None = Non
         fetched = keyring.fetch(settings, wanted)
         with db.begin() as session:  # a first secret of a client writes its key
             work = read(session, settings, run_id, shard, fetched)
-        interrupted = bool(work.targets) and WIRES.run(_run(settings, work))
+        interrupted = work is not None and bool(work.targets) and WIRES.run(_run(settings, work))
         if interrupted:
             raise queues.HandBack
     crashpoints.at("run.driven")
@@ -79,10 +80,11 @@ def drive(settings: Settings, run_id: int, shard: int, segment: str | None = Non
     crashpoints.at("run.finished")
 
 
-def begin(session: Session, run_id: int, shard: int, segment: str | None = None) -> str | None:
+def begin(session: Session, run_id: int, shard: int, segment: str | None = None, *, own: str = "") -> str | None:
     """Mark a run as running and return its state; None if it has moved on (cancelled, ended).
 
-    What was cancelled, and what is no longer the run that was decided upon, is ended here: nothing of it is sent.
+    own: the setting `playbooks`. What was cancelled, and what is no longer the run that was decided upon, is ended
+    here: nothing of it is sent.
     """
     run = session.scalar(db.locked(select(Run).where(Run.id == run_id)))
     if run is None or run.state not in ("queued", "running", "cancelling") or _late(session, run, shard, segment):
@@ -93,10 +95,8 @@ def begin(session: Session, run_id: int, shard: int, segment: str | None = None)
     if run.state == "queued":
         run.state, run.started_at = "running", run.started_at or utc_now()
         events.record(session, f"run:{run.id}", "run.changed", client_id=run.client_id, data={"state": run.state})
-    if approving.altered(session, run, run.approval_digest):
-        after_run.end_rest(
-            session, run, "refused", "The run is not what the contract was asked for.", utc_now(), shard=shard
-        )
+    if approving.altered(session, run, run.approval_digest, own):
+        after_run.end_rest(session, run, "refused", NOT_ASKED_FOR, utc_now(), shard=shard)
         return "refused"
     return run.state
 
@@ -116,10 +116,11 @@ def read(
     run_id: int,
     shard: int,
     fetched: keyring.Fetched = MappingProxyType({}),
-) -> Work:
+) -> Work | None:
     """Return the work of one shard: its plan with secrets opened, and a target for each host not yet ended.
 
-    fetched: what other stores than our vault keep for it. A host whose credential was withdrawn ends as refused.
+    fetched: what other stores than our vault keep for it. A host whose credential was withdrawn ends as refused; all
+    do if what was read for the plan is not what was decided upon, and nothing is returned.
     """
     run = session.get_one(Run, run_id)
     keys = keyring.Keyring(Vault.from_file(settings.key_path), fetched)
@@ -127,6 +128,11 @@ def read(
     def secret(reference: str) -> Secret:
         return keys.get(session, reference, client_id=run.client_id or 0)
 
+    ready = _planned(session, run, settings.playbooks, secret)
+    if ready is None:
+        run = session.get_one(Run, run_id, with_for_update=True)
+        after_run.end_rest(session, run, "refused", NOT_ASKED_FOR, utc_now(), shard=shard)
+        return None
     query = (
         select(RunHost, ConfigurationItem)
         .join(ConfigurationItem, ConfigurationItem.id == RunHost.asset_id)
@@ -136,8 +142,6 @@ def read(
     rows = [(host, item) for host, item in session.execute(query)]
     shut = keyring.for_run(session, run, rows, utc_now())
     rows = [(host, item) for host, item in rows if host.id not in shut]
-    found = catalogue.again(run.document, settings.playbooks)
-    ready = plan.build(found, run.parameters, secret=secret, include=catalogue.includer(settings.playbooks))
     values = keyring.values_in_use(session, run)
     certificates = RunCertificates(
         keys.vault,
@@ -168,6 +172,17 @@ def read(
         max_fail=run.max_fail,
         dry_run=run.dry_run,
     )
+
+
+def _planned(session: Session, run: Run, own: str, secret: Callable[[str], Secret]) -> plan.Plan | None:
+    """Return the plan of a run, or None if what was read for it is not what was decided upon."""
+    try:
+        ready = catalogue.planned(run.document, run.parameters, own, secret=secret)
+    except MspError:
+        if approving.altered(session, run, run.approval_digest, own):
+            return None
+        raise
+    return None if approving.differs(session, run, run.approval_digest, ready.digest) else ready
 
 
 async def _run(settings: Settings, work: Work) -> bool:

@@ -24,7 +24,6 @@ from msp.people.access import Actor, may
 from msp.remote import catalogue, parameters
 from msp.remote.models import Approval, Run, RunHost
 from msp.remote.plan import Found
-from msp.remote.playbook import digest
 
 SHARD = 200  # hosts that one durable job drives
 HANDLER = "run.drive"
@@ -107,11 +106,13 @@ def request_run(
 
     Returns a run that is queued, awaiting_approval, or refused (stored too, with the clause). On several hosts those
     that the contract refuses are left out and told; if it refuses all, the run is refused.
-    Raises NotFound for a playbook, ticket or asset that this actor may not see, Misconfigured for parameters.
+    Raises NotFound for a playbook, ticket or asset that this actor may not see, Misconfigured for parameters and for
+    an included playbook or a file beside it that cannot be known or read: what is asked for covers them too.
     """
     now = now or utc_now()
     found = catalogue.find(playbook, own)
     values = _values(found, parameters or {})
+    whole = catalogue.digest_of(found.document, values, own)
     items = _assets(session, asset_ids, actor)
     client_id = items[0].client_id
     glass = BreakGlass(break_glass_approver, break_glass_reason) if break_glass_approver or break_glass_reason else None
@@ -125,7 +126,7 @@ def request_run(
         contract_version_id=leading.version_id,
         playbook=found.playbook.name,
         playbook_version=found.playbook.version,
-        digest=digest(found.document),
+        digest=whole,
         document=found.document,
         parameters=values,
         action_class=action_class,
@@ -133,7 +134,7 @@ def request_run(
         state={ALLOW: "queued", ASK: "awaiting_approval", REFUSE: "refused"}[leading.decision.effect],
         dry_run=dry_run,
         decision=leading.as_dict() | {"break_glass": _broken(decided)},
-        approval_digest=approval_digest(digest(found.document), values, [item.name for item in items]),
+        approval_digest=approval_digest(whole, values, [item.name for item in items]),
         requested_at=now,
         max_fail=found.playbook.max_fail,
         parallel=found.playbook.parallel or found.playbook.serial or 50,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from msp.errors import Misconfigured
-from msp.remote import file_scripts, rebooting, render
+from msp.remote import beside, file_scripts, rebooting, render
 from msp.remote import payload as payloads
 from msp.remote.playbook_part import Special
 from msp.remote.playbook_steps import (
@@ -137,7 +137,7 @@ class Acts:
         *,
         secrets: frozenset[str],
         timeout: timedelta,
-        folder: Path | None,
+        folder: beside.Folder | None,
         what: str,
         token: str = "",
         become: str = "",
@@ -246,6 +246,7 @@ class Acts:
                 payload, values["sha"] = (payloads.of_folder if path.is_dir() else payloads.of_file)(path)
             except OSError as error:
                 raise Misconfigured(f"{self._what}: {act.source} cannot be read: {error.strerror}.") from error
+            beside.insist(self._folder or path, path, values["sha"], self._what)
             scripts = file_scripts.TREE if path.is_dir() else scripts
         else:
             stdin = render.text(act.content or "", self._scope, self._what).encode("utf-8", "surrogateescape")
@@ -270,10 +271,7 @@ class Acts:
         """Return the file or folder beside the playbook that is to be copied."""
         if self._folder is None:
             raise Misconfigured(f"{self._what}: a file is to be copied, but the playbook has no folder.")
-        path = (self._folder / str(self._field(source))).resolve()
-        if not path.is_relative_to(self._folder.resolve()):
-            raise Misconfigured(f"{self._what}: {source} lies outside the playbook's folder.")
-        return path
+        return beside.find(self._folder, str(self._field(source)), self._what)
 
     def _wait_for(self, act: WaitFor) -> Script:
         command = render.script(act.command, self._scope, self._what) if act.command is not None else Script("")

@@ -1,13 +1,16 @@
 """Where playbooks are found: a path, your own folder (setting `playbooks`), and those shipped with the product."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from msp.errors import Misconfigured, NotFound
-from msp.remote.plan import Found
-from msp.remote.playbook import load
-from msp.remote.yaml_source import Faulty
+from msp.remote import plan, whole
+from msp.remote.plan import Found, Plan
+from msp.remote.playbook import digest, load
+from msp.remote.yaml_source import Faulty, read
+from msp.secret import Secret
 
 SUFFIXES = (".yml", ".yaml")
 CASES = ".test.yml"  # NAME.test.yml holds the cases by which NAME.yml is tried
@@ -63,11 +66,21 @@ def find(name: str, own: str = "", beside: Path | None = None) -> Found:
 
 
 def parse(document: bytes | str, path: Path | None = None, own: str = "") -> Found:
-    """Return a playbook from its text. Raises Misconfigured with every fault and its line."""
+    """Return a playbook from its text. Raises Misconfigured with every fault and its line.
+
+    path: where it stands; without it, what it includes and names beside it is not looked for.
+    """
     folder = path.parent if path else None
     try:
-        has_file = (lambda name: (folder / name).is_file()) if folder else None
-        playbook = load(document, known=lambda name: is_known(name, own, folder), has_file=has_file)
+        if folder is None:
+            playbook = load(document)
+        else:
+            playbook = load(
+                document,
+                known=lambda name: is_known(name, own, folder),
+                has_file=lambda name: (folder / name).is_file(),
+                class_of=lambda name: class_of(name, own, folder),
+            )
     except Faulty as error:
         where = f"{path}:" if path else ""
         lines = "\n".join(f"{where}{fault}" for fault in error.faults)
@@ -81,14 +94,43 @@ def parse(document: bytes | str, path: Path | None = None, own: str = "") -> Fou
 def again(document: str, own: str = "") -> Found:
     """Return a playbook from its text as a run keeps it, with the folder of the file that still says the same.
 
-    Files beside a playbook that has changed since are not taken: a step that needs one ends as failed.
+    Files beside a playbook that has changed since are not taken.
     Raises Misconfigured with every fault and its line.
     """
-    found = parse(document, own=own)
-    if "source:" not in document and "image:" not in document:
+    found = parse(document)
+    if not whole.reaches_out(found.playbook):
         return found
     written = document.encode("utf-8")
     return replace(found, folder=next((path.parent for _, path in files(own) if path.read_bytes() == written), None))
+
+
+def planned(document: str, parameters: Mapping[str, Any], own: str, *, secret: Callable[[str], Secret]) -> Plan:
+    """Return the plan of a playbook as a run keeps it, bound to the playbooks it includes and the files beside them.
+
+    Raises Misconfigured or NotFound for what is not there, cannot be read, or cannot be known before the run.
+    """
+    found = again(document, own)
+    return whole.bound(plan.build(found, parameters, secret=secret, include=includer(own, found.folder)))
+
+
+def digest_of(document: str, parameters: Mapping[str, Any], own: str = "") -> str:
+    """Return the SHA-256 over all that a run would do as things stand now; of a plain playbook, that of its text.
+
+    Raises as `planned` does.
+    """
+    if not whole.reaches_out(parse(document).playbook):
+        return digest(document)
+    return planned(document, parameters, own, secret=lambda _: Secret("")).digest
+
+
+def class_of(name: str, own: str = "", beside: Path | None = None) -> str | None:
+    """Return the action class that a playbook of that name claims, or None; its faults are told elsewhere."""
+    try:
+        value = read(locate(name, own, beside).read_bytes()).value
+    except (NotFound, Faulty, OSError):
+        return None
+    said = value.get("action_class") if isinstance(value, dict) else None
+    return said if isinstance(said, str) else None
 
 
 def is_known(name: str, own: str = "", beside: Path | None = None) -> bool:

@@ -3,6 +3,7 @@
 The list is the same on every host and after every restart, so a step's number says which step it is.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -12,7 +13,8 @@ from typing import Any
 from msp.errors import Misconfigured
 from msp.remote import parameters as typed
 from msp.remote import render
-from msp.remote.playbook import Playbook, digest
+from msp.remote.beside import Folder
+from msp.remote.playbook import COVERS, Playbook, digest
 from msp.remote.playbook_steps import Step
 from msp.secret import Secret
 
@@ -45,7 +47,7 @@ class PlannedStep:
     whens: Whens = ()  # conditions, each with the parameters that it sees
     become: str = ""  # account to act as by sudo; empty: the one that logs in
     handler: str = ""  # runs only when notified under this name
-    folder: Path | None = None
+    folder: Folder | None = None
 
     @property
     def what(self) -> str:
@@ -62,10 +64,18 @@ class Plan:
     parameters: Mapping[str, Any]
     steps: tuple[PlannedStep, ...]
     secret_values: tuple[str, ...] = field(default=(), repr=False)
+    included: Mapping[str, str] = field(default_factory=dict)  # text of every playbook reached, by the name it goes by
+    files: tuple[tuple[int, str, str], ...] = ()  # step, name and SHA-256 of what stands beside the playbooks
 
     @property
     def digest(self) -> str:
-        return digest(self.document)
+        """The SHA-256 over all that is done: of the text alone where that is all."""
+        own = digest(self.document)
+        if not self.included and not self.files:
+            return own
+        included = {name: digest(text) for name, text in self.included.items()}
+        whole = {"playbook": own, "included": included, "files": self.files}
+        return digest(json.dumps(whole, sort_keys=True, separators=(",", ":")))
 
     @property
     def longest(self) -> timedelta:
@@ -84,7 +94,7 @@ def build(
     """Return the plan of a playbook with the parameters given.
 
     secret: turns a reference (vault:NAME) into the secret. include: finds a playbook by name.
-    Raises Misconfigured for parameters, loops and inclusions that cannot be.
+    Raises Misconfigured for parameters, loops and inclusions that cannot be, also of a playbook of a graver class.
     """
     values = typed.resolve(found.playbook.parameters, given)
     secrets: dict[str, Secret] = {}
@@ -99,7 +109,14 @@ def build(
     if len(steps) > MOST_STEPS:
         raise Misconfigured(f"The playbook comes to {len(steps)} steps; at most {MOST_STEPS} can be run.")
     numbered = tuple(replace(step, number=number) for number, step in enumerate(steps, 1))
-    return Plan(found.playbook, found.document, values, numbered, tuple(one.value for one in secrets.values()))
+    return Plan(
+        found.playbook,
+        found.document,
+        values,
+        numbered,
+        tuple(one.value for one in secrets.values()),
+        {name: one.document for name, one in unroll.included.items()},
+    )
 
 
 def account(said: bool | str | None, otherwise: str) -> str:
@@ -113,6 +130,7 @@ class _Unroll:
     ) -> None:
         self._secret, self._include, self._step_timeout = secret, include, step_timeout
         self.handlers: list[PlannedStep] = []
+        self.included: dict[str, Found] = {}  # each is read once
 
     def steps(
         self, found: Found, values: Mapping[str, Any], whens: Whens, depth: int, become: str
@@ -153,7 +171,7 @@ class _Unroll:
             inner = scope if step.loop is None else {**scope, "item": item}
             conditions = whens if when is None else (*whens, (when, inner))
             if step.do.kind == "include":
-                within = self._include(step.do.act.playbook)
+                within = self._within(book, step.do.act.playbook)
                 given = {key: self._passed(value, inner, values) for key, value in step.do.act.parameters.items()}
                 inner_values = typed.resolve(within.playbook.parameters, given)
                 yield from self.steps(within, inner_values, conditions, depth + 1, become)
@@ -170,6 +188,19 @@ class _Unroll:
                 become=become,
                 folder=found.folder,
             )
+
+    def _within(self, book: Playbook, name: str) -> Found:
+        """Return a playbook to include; the contract was asked for the class of the one that includes it."""
+        if name not in self.included:
+            self.included[name] = self._include(name)
+        within = self.included[name]
+        if within.playbook.action_class not in COVERS[book.action_class]:
+            raise Misconfigured(
+                f"Playbook {book.name} is of class {book.action_class}; it cannot include {name}, "
+                f"which is of class {within.playbook.action_class}.",
+                advice="Give it the graver class.",
+            )
+        return within
 
     def _items(self, step: Step, scope: Mapping[str, Any], name: str) -> Iterator[tuple[Any, str]]:
         if step.loop is None:

@@ -19,6 +19,13 @@ from msp.remote.screen import meaning as screens
 from msp.remote.yaml_source import Fault, Faulty, Path, Source, read
 
 ActionClass = Literal["read", "change", "disruptive", "access"]
+#: What playbooks of a class may include: nothing graver. Who may do what is a matter of its own, beside interruptions.
+COVERS: dict[str, frozenset[str]] = {
+    "read": frozenset({"read"}),
+    "change": frozenset({"read", "change"}),
+    "disruptive": frozenset({"read", "change", "disruptive"}),
+    "access": frozenset({"read", "access"}),
+}
 SHELL_KINDS = ("shell", "file", "service", "package", "wait_for", "http", "reboot", "include")
 PROBE_KINDS = ("shell", "powershell", "cmd", "assert", "wait_for", "http")
 
@@ -97,11 +104,13 @@ def load(
     *,
     known: Callable[[str], bool] | None = None,
     has_file: Callable[[str], bool] | None = None,
+    class_of: Callable[[str], str | None] | None = None,
 ) -> Playbook:
     """Return the playbook in `text`; raises Faulty with every fault.
 
     known: tells whether a playbook that is included can be found; without it inclusion is not checked.
     has_file: tells whether a file stands beside the playbook; without it images are not looked for.
+    class_of: tells the action class of a playbook that is included, or None if it has none.
     """
     source = read(text)
     if not isinstance(source.value, dict):
@@ -110,7 +119,7 @@ def load(
         playbook = Playbook.model_validate(source.value)
     except ValidationError as error:
         raise Faulty(list(explained(error, source))) from error
-    faults = list(_Meaning(playbook, source, known).faults())
+    faults = list(_Meaning(playbook, source, known, class_of).faults())
     faults += [source.fault(path, message) for path, message in screens.faults(playbook, has_file)]
     if faults:
         raise Faulty(faults)
@@ -163,8 +172,14 @@ def _subject(path: Path) -> str:
 class _Meaning:
     """Faults that only show when the parts are seen together."""
 
-    def __init__(self, playbook: Playbook, source: Source, known: Callable[[str], bool] | None) -> None:
-        self._playbook, self._source, self._known = playbook, source, known
+    def __init__(
+        self,
+        playbook: Playbook,
+        source: Source,
+        known: Callable[[str], bool] | None,
+        class_of: Callable[[str], str | None] | None,
+    ) -> None:
+        self._playbook, self._source, self._known, self._class_of = playbook, source, known, class_of
         self._names = set(playbook.parameters) | {"host", "run", "parameters", "params"}
 
     def faults(self) -> Iterator[Fault]:
@@ -232,6 +247,10 @@ class _Meaning:
                 yield self._source.fault((*path, key), f"An included playbook has its own steps; no `{key}` here.")
         if self._known and not self._known(name):
             yield self._source.fault((*path, "do"), f"There is no playbook {name!r} to include.")
+        own, within = self._playbook.action_class, self._class_of(name) if self._class_of else None
+        if within in COVERS and within not in COVERS[own]:
+            message = f"A playbook of class {own} cannot include {name!r}, which is of class {within}."
+            yield self._source.fault((*path, "include", "playbook"), message)
 
     def _templates(self, path: Path, step: Step) -> Iterator[Fault]:
         names = self._names | ({"item"} if step.loop is not None else set())

@@ -3,11 +3,11 @@
 import re
 from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated, Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, WithJsonSchema
 
+from msp.remote.beside import Folder
 from msp.remote.transport import Work
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
@@ -58,7 +58,7 @@ class Part(BaseModel):
 class Special(Protocol):
     """A part that is done by other means than a script, and knows itself how to be filled in."""
 
-    def work(self, fill: Callable[[str], Any], folder: Path | None, what: str) -> Work:
+    def work(self, fill: Callable[[str], Any], folder: Folder | None, what: str) -> Work:
         """Return what to perform. fill: a template's text, or a Secret if a secret stands in it.
 
         folder: of the playbook, for files beside it. what: the step, for sentences. Raises Misconfigured.

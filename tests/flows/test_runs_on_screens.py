@@ -115,10 +115,10 @@ def test_image_is_taken_from_beside_the_playbook_as_long_as_that_is_the_same(wor
     shot.crop((4, 36, 46, 62)).save(folder / "button.png")
     run = world.request(name, "two")
     world.playbook(CLICKS + "# changed after it was asked for\n")
-    assert world.drive(run.id).state == "failed"
+    assert world.drive(run.id).state == "refused"
     with world.database.read() as session:
         detail = session.scalars(select(RunHost.detail).where(RunHost.run_id == run.id)).one()
-    assert "has no folder" in detail
+    assert detail == "The run is not what the contract was asked for."
     assert box.poll() is None
     run = world.request(world.playbook(CLICKS), "two")
     assert world.drive(run.id).state == "succeeded"

@@ -4,15 +4,17 @@ import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msp.cli.playbook import BEGINNING
+from msp.cli.playbook import BEGINNING, check
 from msp.errors import Misconfigured
-from msp.remote import parameters, playbook
+from msp.remote import catalogue, parameters, plan, playbook
 from msp.remote.parameters import Parameter
 from msp.remote.playbook_part import duration
 from msp.remote.yaml_source import Faulty, read
+from msp.secret import Secret
 
 HEAD = "name: t\nversion: 1.10\nsummary: s\naction_class: change\n"
 STEP = "steps:\n  - {do: 'true', check: 'true'}\n"
@@ -220,6 +222,66 @@ def test_playbook_that_includes_itself_is_an_error_and_not_an_endless_loop(tmp_p
     (tmp_path / "self.yml").write_text(HEAD + "steps: [{include: self}]")
     with pytest.raises(Misconfigured, match="deep"):
         planned(tmp_path / "self.yml")
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner", "covered"),
+    [
+        ("read", "read", True),
+        ("read", "change", False),
+        ("change", "read", True),
+        ("change", "disruptive", False),
+        ("change", "access", False),
+        ("disruptive", "change", True),
+        ("disruptive", "access", False),
+        ("access", "read", True),
+        ("access", "change", False),
+        ("access", "access", True),
+    ],
+)
+@pytest.mark.parametrize("step", ["{include: inner}", "{include: {playbook: inner}}"])
+def test_playbook_includes_nothing_of_a_graver_class(
+    tmp_path: Path, outer: str, inner: str, covered: bool, step: str
+) -> None:
+    head = HEAD.replace("action_class: change", "action_class: {}")
+    (tmp_path / "inner.yml").write_text(head.format(inner) + STEP)
+    (tmp_path / "outer.yml").write_text(head.format(outer) + f"steps:\n  - {step}\n")
+    told = CliRunner().invoke(check, [str(tmp_path / "outer.yml")])
+    assert told.exit_code == (0 if covered else 1), told.output
+    column = 15 if step == "{include: inner}" else 26
+    said = f"6:{column}: A playbook of class {outer} cannot include 'inner', which is of class {inner}."
+    assert (said in told.output) is not covered
+    if not covered:
+        with pytest.raises(Misconfigured, match="cannot include 'inner'"):
+            catalogue.find(str(tmp_path / "outer.yml"))
+        text = catalogue.parse((tmp_path / "outer.yml").read_text())
+        with pytest.raises(Misconfigured, match=f"class {outer}; it cannot include inner, which is of class {inner}"):
+            plan.build(text, {}, secret=Secret, include=catalogue.includer("", tmp_path))
+
+
+def test_digest_of_a_plain_playbook_is_its_texts_and_covers_what_is_included_and_copied(tmp_path: Path) -> None:
+    def digest(name: str, **given: str) -> str:
+        return catalogue.digest_of((tmp_path / f"{name}.yml").read_text(), given, str(tmp_path))
+
+    (tmp_path / "inner.yml").write_text(HEAD + STEP)
+    (tmp_path / "middle.yml").write_text(HEAD + "steps: [{include: inner}]")
+    (tmp_path / "outer.yml").write_text(HEAD + "steps: [{include: middle}]")
+    (tmp_path / "copy.yml").write_text(
+        HEAD + 'parameters: {a: string}\nsteps: [{"file": {"source" : "{{ a }}", path: /tmp/x}}]'
+    )
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "file").write_text("one")
+    (tmp_path / "other").write_text("one")
+    assert digest("inner") == playbook.digest(HEAD + STEP)
+    before = digest("outer"), digest("copy", a="tree"), digest("copy", a="other")
+    assert len({*before, playbook.digest((tmp_path / "outer.yml").read_text())}) == 4
+    (tmp_path / "inner.yml").write_text(HEAD + STEP.replace("do: 'true'", "do: 'false'"))
+    (tmp_path / "tree" / "file").write_text("two")
+    (tmp_path / "other").write_text("two")
+    after = digest("outer"), digest("copy", a="tree"), digest("copy", a="other")
+    assert not set(before) & set(after)
+    with pytest.raises(Misconfigured, match="lies outside"):
+        digest("copy", a="../elsewhere")
 
 
 def test_more_steps_than_bearable_are_refused_before_anything_runs() -> None:

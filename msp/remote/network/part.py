@@ -3,12 +3,12 @@
 import re
 from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from msp.errors import Misconfigured
+from msp.remote.beside import Folder
 from msp.remote.network.work import Line, Look, NetworkWork
 from msp.remote.playbook_part import Duration, Part
 from msp.secret import Secret
@@ -103,7 +103,7 @@ class Network(Part):
         """Needs no `check`: what it did is verified within the act."""
         return bool(self.verify) or not self.config
 
-    def work(self, fill: Fill, folder: Path | None, what: str) -> NetworkWork:
+    def work(self, fill: Fill, folder: Folder | None, what: str) -> NetworkWork:
         """Return what to perform; see Special. Raises Misconfigured for a value that would become a command."""
         enable = fill(self.enable) if self.enable else None
         looks = [expect.look(fill, what) for expect in self.verify]

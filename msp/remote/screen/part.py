@@ -4,15 +4,17 @@ Looking acts (capture, expect_image, expect_text, wait) change nothing; type, pr
 """
 
 import base64
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, Final, Literal
 
 from pydantic import Field, model_validator
 
 from msp.errors import Misconfigured
+from msp.remote import beside
+from msp.remote.beside import Folder
 from msp.remote.playbook_part import Duration, Part
 from msp.remote.screen import keys
 from msp.remote.screen.work import ScreenWork
@@ -48,7 +50,7 @@ class Capture(Part):
     def _from_text(cls, given: Any) -> Any:
         return {} if given is None else {"name": given} if isinstance(given, str) else given
 
-    def wire(self, fill: Fill, folder: Path | None, what: str) -> dict[str, Any]:
+    def wire(self, fill: Fill, folder: Folder | None, what: str) -> dict[str, Any]:
         return {"act": "capture", "name": self.name, "box": _box(self.region)}
 
 
@@ -68,7 +70,7 @@ class Type(Part):
     def _from_text(cls, given: Any) -> Any:
         return {"text": given} if isinstance(given, str) else given
 
-    def wire(self, fill: Fill, folder: Path | None, what: str) -> dict[str, Any]:
+    def wire(self, fill: Fill, folder: Folder | None, what: str) -> dict[str, Any]:
         filled = fill(self.text)
         text = filled.value if isinstance(filled, Secret) else str(filled)
         try:
@@ -104,7 +106,7 @@ class Press(Part):
                 keys.of_combination(written)
         return self
 
-    def wire(self, fill: Fill, folder: Path | None, what: str) -> dict[str, Any]:
+    def wire(self, fill: Fill, folder: Folder | None, what: str) -> dict[str, Any]:
         names = [_open(fill(written), what) for written in self.keys]
         try:
             pressed = [keys.of_combination(name) for name in names] * self.times
@@ -138,7 +140,7 @@ class ExpectImage(_SoughtImage):
     def _from_text(cls, given: Any) -> Any:
         return {"image": given} if isinstance(given, str) else given
 
-    def wire(self, fill: Fill, folder: Path | None, what: str) -> dict[str, Any]:
+    def wire(self, fill: Fill, folder: Folder | None, what: str) -> dict[str, Any]:
         image = _image(str(fill(self.image)), folder, what)
         return {"act": "expect_image", **image, **_sought(self), "absent": self.absent,
                 "tolerance": self.tolerance, "share": self.share}  # fmt: skip
@@ -156,7 +158,7 @@ class ExpectText(_Sought):
     def _from_text(cls, given: Any) -> Any:
         return {"text": given} if isinstance(given, str) else given
 
-    def wire(self, fill: Fill, folder: Path | None, what: str) -> dict[str, Any]:
+    def wire(self, fill: Fill, folder: Folder | None, what: str) -> dict[str, Any]:
         text = _open(fill(self.text), what)
         return {"act": "expect_text", "text": text, **_sought(self), "absent": self.absent, "language": self.language}
 
@@ -179,7 +181,7 @@ class Click(_SoughtImage):
             raise ValueError("needs exactly one of x and y, image and text")
         return self
 
-    def wire(self, fill: Fill, folder: Path | None, what: str) -> dict[str, Any]:
+    def wire(self, fill: Fill, folder: Folder | None, what: str) -> dict[str, Any]:
         made: dict[str, Any] = {"act": "click", "button": ("left", "middle", "right").index(self.button) + 1,
                                 "times": 2 if self.double else 1, **_sought(self)}  # fmt: skip
         if self.image is not None:
@@ -200,7 +202,7 @@ class Wait(Part):
     def _from_text(cls, given: Any) -> Any:
         return given if isinstance(given, dict) else {"time": given}
 
-    def wire(self, fill: Fill, folder: Path | None, what: str) -> dict[str, Any]:
+    def wire(self, fill: Fill, folder: Folder | None, what: str) -> dict[str, Any]:
         return {"act": "wait", "seconds": self.time.total_seconds()}
 
 
@@ -271,7 +273,7 @@ class Screen(Part):
             if name := getattr(one.act, "image", None):
                 yield ("acts", number, one.kind, "image"), name
 
-    def work(self, fill: Fill, folder: Path | None, what: str) -> ScreenWork:
+    def work(self, fill: Fill, folder: Folder | None, what: str) -> ScreenWork:
         """Return what to perform. fill: gives a template's text, or a Secret if a secret stands in it.
 
         Raises Misconfigured for a character that has no key, and for an image that cannot be read.
@@ -308,19 +310,18 @@ def _open(filled: Any, what: str) -> str:
     return str(filled)
 
 
-def _image(name: str, folder: Path | None, what: str) -> dict[str, Any]:
+def _image(name: str, folder: Folder | None, what: str) -> dict[str, Any]:
     """Return an image beside the playbook for the wire. Raises Misconfigured."""
     if folder is None:
         raise Misconfigured(f"{what}: image {name} stands beside a playbook, and this one has no folder.")
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        raise Misconfigured(f"{what}: {name} lies outside the playbook's folder.")
+    path = beside.find(folder, name, what)
     try:
         content = path.read_bytes()
     except OSError as error:
         raise Misconfigured(f"{what}: image {name} cannot be read: {error.strerror}.") from error
     if not content.startswith(b"\x89PNG\r\n\x1a\n") or len(content) > LARGEST_IMAGE:
         raise Misconfigured(f"{what}: {name} is no PNG of at most {LARGEST_IMAGE // 1024**2} MB.")
+    beside.insist(folder, path, hashlib.sha256(content).hexdigest(), what)
     return {"image": base64.b64encode(content).decode(), "shown": name}
 
 

@@ -28,6 +28,7 @@ from msp.remote.models import Run
 from msp_web import approval_card, language, portal_words, trend_chart
 from msp_web.access import actor, current_actor, portal, scoped, visible
 from msp_web.filters import moment
+from msp_web.run_page import own
 from msp_web.unit import read_only, unit_of_work
 from msp_web.views import calendars, proof_packs
 
@@ -167,7 +168,7 @@ def decided(run_id: int, decide: Callable[[Session], Run], words: str) -> Respon
 def approve(run_id: int) -> ResponseReturnValue:
     """Let the run go ahead, exactly as shown."""
     words = gettext("Approved. It goes ahead now, and its ticket tells you how it ended.")
-    return decided(run_id, lambda session: approving.approve(session, run_id, actor=actor()), words)
+    return decided(run_id, lambda session: approving.approve(session, run_id, actor=actor(), own=own()), words)
 
 
 @bp.post("/approvals/<int:run_id>/decline")

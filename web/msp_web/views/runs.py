@@ -275,7 +275,7 @@ def again(run_id: int) -> ResponseReturnValue:
 def approve(run_id: int) -> ResponseReturnValue:
     """Say yes, if the contract leaves it to us."""
     words = gettext("Approved; the run is queued.")
-    return acted(run_id, lambda session: approving.approve(session, run_id, actor=actor()), words, right="")
+    return acted(run_id, lambda session: approving.approve(session, run_id, actor=actor(), own=own()), words, right="")
 
 
 @bp.post("/<int:run_id>/decline")
