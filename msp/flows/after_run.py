@@ -41,7 +41,7 @@ def end_rest(
     query = select(RunHost).where(RunHost.run_id == run.id, RunHost.outcome.is_(None)).order_by(RunHost.position)
     if shard is not None:
         query = query.where(RunHost.shard == shard)
-    for host in session.scalars(query.with_for_update().execution_options(populate_existing=True)):
+    for host in session.scalars(db.locked(query)):
         begun = host.started_at is not None or outcome == "refused"
         host.state, host.outcome, host.detail = "finished", outcome if begun else "not_started", detail
         host.finished_at = now
