@@ -136,6 +136,11 @@ def record(
     return entry
 
 
+def hold(session: Session, client_id: int | None) -> None:
+    """Let nobody else append to the chain of a client until we commit; taken before other locks, as by `record`."""
+    session.connection().execute(_LOCKED, {"of": client_id or PROVIDER})
+
+
 def check(
     records: Iterable[Mapping[str, Any]],
     *,

@@ -15,6 +15,7 @@ from msp.clock import utc_now
 from msp.contracts.acts import month_of
 from msp.contracts.agreements import version_at
 from msp.contracts.change import local_day
+from msp.contracts.holding import hold, hold_contract
 from msp.contracts.models import PROPOSED, WITHDRAWN, Act, BillingEntry, Client, Contract, ContractVersion
 from msp.contracts.money import rounded
 from msp.errors import Conflict, Misconfigured
@@ -54,6 +55,7 @@ def adjust(
         )
     client = session.get_one(Client, contract.client_id)
     period = month_of(local_day(at, ZoneInfo(client.time_zone)))
+    hold_contract(session, contract.id)
     closed = select(Act.id).where(Act.contract_id == contract.id, Act.period == period)
     if session.scalar(closed) is not None:
         raise Conflict(f"The act of {period} is closed.", advice="Enter a correction on a day of an open month.")
@@ -111,6 +113,7 @@ def carry_over(session: Session, entry: BillingEntry, *, by: str, now: datetime 
     are those of that month. What a block has paid stays paid.
     Raises Conflict unless the entry is proposed and its month is closed.
     """
+    hold(session, entry)
     now = now or utc_now()
     version = session.get_one(ContractVersion, entry.contract_version_id)
     client = session.get_one(Client, entry.client_id)
@@ -158,6 +161,7 @@ def propose_credit(session: Session, act: Act, clause: str, *, by: str, now: dat
     amount = Decimal(stated.get(clause, {}).get("amount", "0"))
     if not amount:
         raise Conflict(f"The act of {act.period} owes no service credit for {clause}.", advice="Look at its annex.")
+    hold_contract(session, act.contract_id)
     if credit_of(session, act, clause):
         raise Conflict(f"The service credit of {act.period} for {clause} is proposed already.")
     words = f"{_credit_words(act, clause)} {stated[clause]['attainment']} % of promises kept"

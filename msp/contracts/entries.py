@@ -21,6 +21,7 @@ from msp.contracts.agreements import terms_of, version_at, version_in_force
 from msp.contracts.change import local_day
 from msp.contracts.fees import Fee
 from msp.contracts.fields import local_midnight, parse_day
+from msp.contracts.holding import hold, hold_contract
 from msp.contracts.lines import Line
 from msp.contracts.models import (
     CONFIRMED,
@@ -89,6 +90,7 @@ def propose_entry(session: Session, worked: Worked, *, now: datetime | None = No
             "No line of the contract takes this work.", advice="Add a line for time and materials to the contract."
         )
     day = local_day(worked.begun_at, zone)
+    hold_contract(session, version.contract_id)
     if _closed(session, version.contract_id, acts.month_of(day)):
         raise Conflict(
             f"The act of {acts.month_of(day)} is closed.", advice="Enter a correction on a day of an open month."
@@ -146,6 +148,7 @@ def _warn(session: Session, contract_id: int, entry: BillingEntry, paid: int, da
 
 def confirm(session: Session, entry: BillingEntry, by: str) -> None:
     """Let an entry go into the act of its month; raises Conflict unless it is proposed and that month is open."""
+    hold(session, entry)
     if entry.state != PROPOSED:
         raise Conflict(f"Billing entry {entry.id} is {entry.state}.", advice="Only a proposed entry is confirmed.")
     version = session.get_one(ContractVersion, entry.contract_version_id)
@@ -159,6 +162,7 @@ def confirm(session: Session, entry: BillingEntry, by: str) -> None:
 
 def withdraw(session: Session, entry: BillingEntry) -> None:
     """Take an entry back and give its prepaid minutes back to the block; raises Conflict once it is in an act."""
+    hold(session, entry)
     query = update(BillingEntry).where(
         BillingEntry.id == entry.id, BillingEntry.act_id.is_(None), BillingEntry.state != WITHDRAWN
     )
@@ -192,7 +196,7 @@ def close_period(
     supply (R9). Raises Misconfigured for a period that is no month.
     """
     first, last = days_of(period)
-    session.execute(select(Contract.id).where(Contract.id == contract.id).with_for_update())  # one closes at a time
+    hold_contract(session, contract.id)
     version = _version_on(session, contract.id, last)
     if version is None or _closed(session, contract.id, period):
         return None
@@ -203,6 +207,7 @@ def close_period(
             select(BillingEntry)
             .where(_of_contract(contract.id), _in_month(first, zone))
             .order_by(BillingEntry.worked_at, BillingEntry.id)
+            .execution_options(populate_existing=True)  # a page may have read some before we held the contract
         )
     }
     digits = minor_units(contract.currency)
