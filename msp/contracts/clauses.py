@@ -22,7 +22,16 @@ from zoneinfo import ZoneInfo
 
 from msp.contracts.covers import Asset, Covers, asset_covered
 from msp.contracts.fields import Fields, parse_zone
-from msp.contracts.windows import Freeze, Window, freeze_at, next_start, parse_freeze, parse_window, window_at
+from msp.contracts.windows import (
+    Freeze,
+    Window,
+    freeze_at,
+    next_outside,
+    next_start,
+    parse_freeze,
+    parse_window,
+    window_at,
+)
 from msp.errors import Misconfigured
 
 ACTION_CLASSES = ("read", "change", "disruptive", "access")
@@ -145,7 +154,7 @@ def _by_clauses(clauses: Iterable[Clause], action_class: str, asset: Asset, at: 
             continue
         local = clause.zone or zone
         freeze = freeze_at(clause.freezes, at, local)
-        if freeze and clause.effect != REFUSE:
+        if freeze and (clause.effect != REFUSE or clause.outside not in (None, REFUSE)):
             return _refused_until(clause, "freeze", at, local, freeze)
         span = window_at(clause.windows, at, local)
         if clause.windows and span is None:
@@ -255,7 +264,7 @@ def _by_clause(clause: Clause, effect: str, ends_at: datetime | None) -> Decisio
 
 
 def _refused_until(clause: Clause, rule: str, at: datetime, zone: ZoneInfo, freeze: Freeze | None = None) -> Decision:
-    next_at = next_start(clause.windows, clause.freezes, at, zone)
+    next_at = _next_let(clause, at, zone)
     if freeze:
         why, why_ru = f"The freeze {freeze.name!r} is on.", f"Действует мораторий «{freeze.name}»."
     else:
@@ -268,6 +277,15 @@ def _refused_until(clause: Clause, rule: str, at: datetime, zone: ZoneInfo, free
         way, way_ru = _AMENDMENT, _AMENDMENT_RU
     text, text_ru = f"{clause.text} {why}", f"{clause.text_ru or clause.text} {why_ru}"
     return Decision(REFUSE, rule, clause.id, text, text_ru, way, way_ru, next_at=next_at)
+
+
+def _next_let(clause: Clause, at: datetime, zone: ZoneInfo) -> datetime | None:
+    """Return the first instant from `at` on at which the clause allows or asks, inside its windows or outside."""
+    if clause.outside in (None, REFUSE):
+        return next_start(clause.windows, clause.freezes, at, zone)
+    if clause.effect == REFUSE:
+        return next_outside(clause.windows, clause.freezes, at, zone)
+    return next_start((), clause.freezes, at, zone)  # it refuses neither here nor there
 
 
 _AMENDMENT = "Propose a visit, ask the account manager for an amendment, or have a named person break the glass."

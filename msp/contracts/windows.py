@@ -86,6 +86,20 @@ def next_start(windows: Sequence[Window], freezes: Sequence[Freeze], at: datetim
     return None
 
 
+def next_outside(windows: Sequence[Window], freezes: Sequence[Freeze], at: datetime, zone: ZoneInfo) -> datetime | None:
+    """Return the first instant from `at` on that lies in no window and in no freeze; None as in `next_start`."""
+    instant = at.astimezone(UTC)
+    limit = at + timedelta(days=HORIZON_DAYS)
+    while instant <= limit:
+        if freeze := freeze_at(freezes, instant, zone):
+            instant = freeze.span(zone)[1]
+        elif span := window_at(windows, instant, zone):
+            instant = span[1]
+        else:
+            return instant
+    return None
+
+
 def parse_window(fields: Fields) -> Window:
     """Return a window from {"days": ["sat"], "from": "22:00", "to": "04:00"}; without days it is every day."""
     days = fields.texts("days", DAYS) or DAYS

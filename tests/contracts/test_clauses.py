@@ -98,6 +98,37 @@ def test_freeze_refuses_inside_the_window_and_the_way_out_is_after_it() -> None:
     assert decision.next_at == datetime(2026, 3, 21, 23, tzinfo=UTC)  # the freeze ends inside Saturday's window
 
 
+@pytest.mark.parametrize(
+    ("effect", "outside", "at", "next_at"),
+    [
+        ("refuse", "allow", datetime(2026, 12, 25, 21, tzinfo=UTC), datetime(2027, 1, 10, 23, tzinfo=UTC)),
+        ("refuse", "ask", datetime(2026, 12, 25, 11, tzinfo=UTC), datetime(2027, 1, 10, 23, tzinfo=UTC)),
+        ("ask", "allow", datetime(2026, 12, 25, 21, tzinfo=UTC), datetime(2027, 1, 10, 23, tzinfo=UTC)),
+        ("allow", "refuse", datetime(2026, 12, 25, 21, tzinfo=UTC), datetime(2027, 1, 11, 8, tzinfo=UTC)),
+    ],
+)
+def test_freeze_refuses_what_a_clause_lets_inside_its_window_or_outside(
+    effect: str, outside: str, at: datetime, next_at: datetime
+) -> None:
+    year_end = {"name": "Year end", "from": "2026-12-20", "to": "2027-01-10"}
+    hours = [{"from": "09:00", "to": "18:00"}]
+    table = [clause(effect=effect, outside=outside, windows=hours, freezes=[year_end])]
+    decision = said(table, at)
+    assert (decision.effect, decision.rule, decision.next_at) == ("refuse", "freeze", next_at)
+    assert said(table, next_at).effect != "refuse"
+
+
+def test_freeze_that_ends_inside_a_refusing_window_waits_for_its_end() -> None:
+    night = [{"days": ["sun"], "from": "22:00", "to": "06:00"}, {"days": ["mon"], "from": "05:00", "to": "08:00"}]
+    frozen = {"name": "Audit", "from": "2026-03-01", "to": "2026-03-15"}  # until Sunday
+    table = [clause(effect="refuse", outside="allow", windows=night, freezes=[frozen])]
+    decision = said(table, SUNDAY_03)
+    assert decision.next_at == datetime(2026, 3, 16, 7, tzinfo=UTC)  # 08:00 on Monday in Berlin
+    assert said(table, decision.next_at).effect == "allow"
+    always = [clause(effect="refuse", outside="ask", windows=[{"from": "00:00", "to": "24:00"}], freezes=[frozen])]
+    assert (said(always, SUNDAY_03).rule, said(always, SUNDAY_03).next_at) == ("freeze", None)
+
+
 def test_what_no_clause_mentions_is_refused_with_a_reason() -> None:
     decision = said([clause(action_classes=["read"])])
     assert (decision.effect, decision.rule, decision.clause_id) == ("refuse", "no_clause", None)
@@ -214,7 +245,8 @@ def oracle(table: list[dict[str, Any]], action: str, asset: Asset, local: dateti
         if any(document.get(key) and value not in document[key] for value, key in lists):
             continue
         day = local.date().isoformat()
-        if document["effect"] != "refuse" and any(f["from"] <= day <= f["to"] for f in document.get("freezes", [])):
+        lets = {document["effect"], document.get("outside", "refuse")} - {"refuse"}  # at whatever hour
+        if lets and any(f["from"] <= day <= f["to"] for f in document.get("freezes", [])):
             return "refuse", document["id"]
         if document.get("windows") and not oracle_open(document, local):
             if document.get("outside"):
@@ -247,6 +279,8 @@ def random_clause(pick: random.Random, number: int) -> dict[str, Any]:
         ]
         if pick.random() < 0.4:
             document["outside"] = pick.choice(["allow", "ask", "refuse"])
+            if pick.random() < 0.5:  # refused in these hours, and only then
+                document |= {"effect": "refuse", "outside": pick.choice(["allow", "ask"])}
     if pick.random() < 0.3:
         first = datetime(2026, pick.randint(1, 12), pick.randint(1, 28), tzinfo=UTC)
         last = first + timedelta(days=pick.randint(0, 60))
@@ -256,12 +290,16 @@ def random_clause(pick: random.Random, number: int) -> dict[str, Any]:
 
 def test_a_thousand_random_cases_agree_with_the_oracle() -> None:
     pick = random.Random(20260315)
-    differences, effects = [], set()
+    differences, effects, frozen_outside = [], set(), 0
     for case in range(1000):
         table = [random_clause(pick, number) for number in range(pick.randint(0, 6))]
         asset = Asset(pick.choice(["a1", "a2", "a3"]), pick.choice(["server", "network"]), pick.choice(["North", None]))
         action, zone = pick.choice(["read", "change", "disruptive", "access"]), pick.choice(ZONES)
         at = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=pick.randint(0, 525_000))
+        freezes = [freeze for document in table for freeze in document.get("freezes", [])]
+        if freezes and pick.random() < 0.8:  # on the first or the last day of one, in UTC
+            day = datetime.fromisoformat(pick.choice(freezes)[pick.choice(["from", "to"])])
+            at = day.replace(tzinfo=UTC) + timedelta(minutes=pick.randint(0, 1439))
         found = decide([clause(**document) for document in table], action_class=action, asset=asset, at=at, zone=zone)
         expected = oracle(table, action, asset, at.astimezone(zone))
         effects.add((found.effect, found.rule))
@@ -270,8 +308,15 @@ def test_a_thousand_random_cases_agree_with_the_oracle() -> None:
         if found.effect == "refuse" and found.next_at is not None:
             later = decide([clause(**d) for d in table], action_class=action, asset=asset, at=found.next_at, zone=zone)
             assert later.rule != "freeze" or later.clause_id != found.clause_id
+        if found.rule == "freeze":
+            one = next(document for document in table if document["id"] == found.clause_id)
+            frozen_outside += one["effect"] == "refuse"
+            if found.next_at is not None:
+                alone = decide([clause(**one)], action_class=action, asset=asset, at=found.next_at, zone=zone)
+                assert alone.effect != "refuse", (case, one, found.next_at)
     assert differences == []
     assert len(effects) >= 6  # the cases reached every way to decide
+    assert frozen_outside >= 5
 
 
 def test_a_decision_takes_less_than_a_millisecond() -> None:
