@@ -116,12 +116,18 @@ def _used(session: Session, now: datetime) -> Iterator[tuple[int, str, list[str]
         .order_by(Contract.id)
     )
     for contract, client in session.execute(query):
-        bought, left = ledger.balance(session, contract.id, local_day(now, ZoneInfo(client.time_zone)))
+        today = local_day(now, ZoneInfo(client.time_zone))
+        bought, left = ledger.balance(session, contract.id, today)
         levels = block.warnings_crossed(bought, bought, left)
         if levels:
             spare = f"{left // 60} h {left % 60} min are left of {bought // 60} h {bought % 60} min"
             first = f"{max(levels)} % of the prepaid hours of contract {contract.reference} are used: {spare}."
-            key = f"used:contract:{contract.id}:{bought}:{max(levels)}"
+            newest = select(func.max(HourBlock.id)).where(
+                HourBlock.contract_id == contract.id,
+                HourBlock.purchased_on <= today,
+                or_(HourBlock.expires_on.is_(None), HourBlock.expires_on >= today),
+            )
+            key = f"used:contract:{contract.id}:{session.scalar(newest)}:{bought}:{max(levels)}"
             yield client.id, key, [first, "Work beyond them is charged as overage. Agree on a new block in time."]
 
 

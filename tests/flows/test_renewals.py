@@ -136,6 +136,24 @@ def test_prepaid_hours_nearly_used_up_are_told_at_eighty_and_at_ninety_five_perc
         assert [subject.partition(" of")[0] for subject in subjects] == ["80 %", "95 %"]
 
 
+def test_a_later_block_of_the_same_size_is_told_of_again(database: Database) -> None:
+    with database.begin() as session:
+        client_of(session, None)
+        contract = agreements.contract_by_reference(session, "C-alfa")
+        for begins, ends in ((date(2026, 1, 1), date(2026, 3, 31)), (date(2026, 4, 1), date(2026, 6, 30))):
+            prepaid = HourBlock(
+                contract_id=contract.id, purchased_on=begins, expires_on=ends, minutes=600, balance_minutes=600
+            )
+            session.add(prepaid)
+            session.flush()
+            now, said = datetime(2026, begins.month, 15, 12, tzinfo=UTC), []
+            for left in (600, 100, 20):
+                prepaid.balance_minutes = left
+                session.flush()
+                said.append([renewals._told(session, *one, now) for one in renewals._used(session, now)])
+            assert said == [[], [True], [True]]
+
+
 def test_a_manager_of_just_this_client_goes_before_one_of_all(database: Database) -> None:
     with database.begin() as session:
         client, other = client_of(session, None), client_of(session, None, "beta")
