@@ -139,7 +139,7 @@ def refresh(session: Session, ticket: Ticket, log: Sequence[TicketEvent], now: d
     ticket.is_open = state not in OVER
     promise = promise_of(session, ticket)
     if promise is None:
-        ticket.resolved_at, ticket.escalate_at = None if ticket.is_open else log[-1].at, None
+        ticket.resolved_at, ticket.escalate_at = ended_at(log), None
         return None
     found = clocks(promise, log, now)
     if found.breached:
@@ -177,6 +177,15 @@ def folded(log: Sequence[TicketEvent]) -> tuple[str, str, str]:
             case "line":
                 line = str(entry.data["to"])
     return state, priority, line
+
+
+def ended_at(log: Sequence[TicketEvent]) -> datetime | None:
+    """Return when a ticket ended, None while it is open. What is said of it afterwards does not move that."""
+    at: datetime | None = None
+    for entry in log:
+        if entry.kind in ("state", "merged_into"):
+            at = (at or entry.at) if entry.data.get("to", "merged") in OVER else None
+    return at
 
 
 def _tell_breach(session: Session, ticket: Ticket, found: Clocks) -> None:

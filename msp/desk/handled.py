@@ -116,7 +116,7 @@ def _judged(
 ) -> Handled:
     state, priority, line = clock.folded(log)
     assigned = [entry.data.get("to") for entry in log if entry.kind == "assigned"]
-    resolved_at = log[-1].at if state in OVER else None
+    resolved_at = clock.ended_at(log)
     first = resolution = Judgement(NONE)
     if promise is not None:
         clocks = clock.clocks(promise, log, as_of)

@@ -11,7 +11,7 @@ from reception import NOON, Desk
 from sqlalchemy import select
 
 from msp import evidence
-from msp.desk import clock, queue, tickets
+from msp.desk import clock, handled, queue, tickets
 from msp.desk.models import Ticket, TicketEvent
 from msp.errors import Conflict, Misconfigured, MspError, NotFound
 from msp.events import Event
@@ -365,3 +365,20 @@ def test_two_who_write_at_once_get_two_places_in_the_log(desk: Desk) -> None:
     with desk.database.read() as session:
         entries = list(session.scalars(select(TicketEvent).where(TicketEvent.ticket_id == number)))
     assert sorted(entry.seq for entry in entries) == list(range(1, 10))
+
+
+@pytest.mark.parametrize("promised", [False, True])
+def test_a_ticket_is_solved_when_it_ended_whatever_is_said_of_it_later(desk: Desk, promised: bool) -> None:
+    number = desk.open(client_id=desk.client if promised else desk.other)
+    solved, later = at(hours=2), at(days=30)
+    desk.do(tickets.move, number, "resolved", now=solved)
+    desk.do(tickets.note, number, "He was glad.", now=later)
+    desk.do(tickets.rate, number, 5, now=later)
+    desk.do(tickets.move, number, "closed", now=later)
+    assert desk.ticket(number).resolved_at == solved
+    with desk.database.read() as session:
+        (march,) = handled.read(session, at(days=-3), at(days=27), at(days=60))
+        assert march.resolved_at == solved
+        assert handled.read(session, at(days=27), at(days=57), at(days=60)) == []
+    desk.do(tickets.move, number, "open", now=later)
+    assert desk.ticket(number).resolved_at is None
