@@ -136,7 +136,7 @@ def switch(session: Session, plan: BackupPlan, enabled: bool, *, by: str) -> Non
 def lease(session: Session, location: str, test_id: int, now: datetime) -> bool:
     """Take a repository for one test; False while another test reads it. A test begun anew holds its lease still."""
     key = hashlib.sha256(location.encode("utf-8", "surrogatepass")).hexdigest()
-    row = session.get(RepositoryLease, key, with_for_update=True)
+    row = session.get(RepositoryLease, key, with_for_update=True, populate_existing=True)
     if row is None:
         values = {"location": key, "test_id": test_id, "until": now + LEASE}
         insert = inserting(session.get_bind().dialect.name)

@@ -224,6 +224,7 @@ def wake(session: Session, now: datetime) -> int:
         .order_by(Ticket.next_wake_at)
         .limit(BATCH)
         .with_for_update(skip_locked=True)
+        .execution_options(populate_existing=True)
     )
     tickets = list(session.scalars(query))
     if not tickets:

@@ -382,3 +382,15 @@ def test_a_ticket_is_solved_when_it_ended_whatever_is_said_of_it_later(desk: Des
         assert handled.read(session, at(days=27), at(days=57), at(days=60)) == []
     desk.do(tickets.move, number, "open", now=later)
     assert desk.ticket(number).resolved_at is None
+
+
+def test_a_reply_to_a_ticket_that_somebody_closed_since_it_was_read_is_refused(desk: Desk) -> None:
+    if desk.database.is_sqlite:
+        pytest.skip("nobody else writes while we do")
+    number = desk.open()
+    with desk.database.begin() as session:
+        seen = session.get_one(Ticket, number)
+        desk.do(tickets.move, number, "closed")
+        with pytest.raises(Conflict, match="is closed"):
+            tickets.reply(session, number, "Is it well?", by="anna", now=NOON)
+        assert seen.state == "closed"
