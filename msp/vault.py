@@ -101,7 +101,9 @@ def kind_of(value: str) -> str:
 def row_of(session: Session, name: str, client_id: int, *, lock: bool = False) -> VaultSecret:
     """Return what is known of a secret. Raises NotFound."""
     query = select(VaultSecret).where(VaultSecret.client_id == client_id, VaultSecret.name == name)
-    row = session.scalar(query.with_for_update() if lock else query)
+    if lock:
+        query = query.with_for_update().execution_options(populate_existing=True)
+    row = session.scalar(query)
     if row is None:
         raise NotFound(f"There is no secret {name!r} for this client.", advice="Add it with msp vault put.")
     return row
@@ -110,7 +112,7 @@ def row_of(session: Session, name: str, client_id: int, *, lock: bool = False) -
 def version_of(session: Session, row: VaultSecret, which: str) -> VaultVersion | None:
     """Return a version that is not in force, or None."""
     query = select(VaultVersion).where(VaultVersion.secret_id == row.id, VaultVersion.which == which)
-    return session.scalar(query)
+    return session.scalar(query.execution_options(populate_existing=True))
 
 
 class Vault:
@@ -135,8 +137,12 @@ class Vault:
             self._masters = master_key.read_all(self._path)  # it may have been changed since we read it
             return _open(self._masters, row.wrapped, bound, "The client's data key")
 
-    def _data_key(self, session: Session, client_id: int) -> bytes:
-        row = session.scalar(select(VaultKey).where(VaultKey.client_id == client_id))
+    def _data_key(self, session: Session, client_id: int, *, keep: bool = False) -> bytes:
+        """Return a client's data key. keep: nobody replaces it until we commit, so what it seals stays openable."""
+        query = select(VaultKey).where(VaultKey.client_id == client_id)
+        if keep:
+            query = query.with_for_update(read=True).execution_options(populate_existing=True)
+        row = session.scalar(query)
         if row is None:
             key = os.urandom(32)
             wrapped = _seal(self._masters[0], key, f"data-key:{client_id}")
@@ -146,7 +152,7 @@ class Vault:
         return self._unwrapped(row)
 
     def _sealed(self, session: Session, name: str, value: str, client_id: int) -> bytes:
-        key = self._data_key(session, client_id)
+        key = self._data_key(session, client_id, keep=True)
         return _seal(key, value.encode("utf-8", "surrogateescape"), f"{client_id}:{name}")
 
     def put(
@@ -154,7 +160,8 @@ class Vault:
     ) -> VaultSecret:
         """Store or replace a secret of one client (0: the provider); versions of an earlier rotation go with it."""
         sealed = self._sealed(session, name, value, client_id)
-        row = session.scalar(select(VaultSecret).where(VaultSecret.client_id == client_id, VaultSecret.name == name))
+        query = select(VaultSecret).where(VaultSecret.client_id == client_id, VaultSecret.name == name)
+        row = session.scalar(query.with_for_update().execution_options(populate_existing=True))
         if row is None:
             row = VaultSecret(client_id=client_id, name=name)
             session.add(row)
@@ -184,10 +191,11 @@ class Vault:
 
     def stage(self, session: Session, name: str, value: str, *, by: str, client_id: int = 0) -> None:
         """Keep a value as `next` beside the one in force. Raises NotFound; Conflict if there is a next one already."""
+        row_of(session, name, client_id)  # so that one that does not exist leaves no key behind
+        sealed = self._sealed(session, name, value, client_id)  # the key is locked before the secret, as by `reseal`
         row = row_of(session, name, client_id, lock=True)
         if version_of(session, row, NEXT) is not None:
             raise Conflict(f"Secret {name!r} is being rotated already.", advice="Let that end first.")
-        sealed = self._sealed(session, name, value, client_id)
         session.add(VaultVersion(secret_id=row.id, which=NEXT, sealed=sealed, made_at=utc_now(), made_by=by))
         session.flush()
 
@@ -221,7 +229,7 @@ class Vault:
 
     def rewrap(self, session: Session, new_master: bytes) -> int:
         """Wrap every data key under `new_master` and return how many; secrets themselves stay as they are."""
-        rows = list(session.scalars(select(VaultKey).with_for_update()))
+        rows = list(session.scalars(select(VaultKey).with_for_update().execution_options(populate_existing=True)))
         for row in rows:
             row.wrapped = _seal(new_master, self._unwrapped(row), f"data-key:{row.client_id}")
         self._masters = [new_master]
@@ -231,12 +239,14 @@ class Vault:
     def reseal(self, session: Session) -> int:
         """Give every client a new data key, seal every secret under it, and return how many secrets."""
         count = 0
-        for holder in session.scalars(select(VaultKey).with_for_update()):
+        anew = {"populate_existing": True}
+        for holder in session.scalars(select(VaultKey).order_by(VaultKey.id).with_for_update(), execution_options=anew):
             old, fresh = self._unwrapped(holder), os.urandom(32)
-            rows = list(session.scalars(select(VaultSecret).where(VaultSecret.client_id == holder.client_id)))
-            for row in rows:
+            secrets = select(VaultSecret).where(VaultSecret.client_id == holder.client_id).order_by(VaultSecret.id)
+            for row in list(session.scalars(secrets.with_for_update(), execution_options=anew)):
                 bound = f"{row.client_id}:{row.name}"
-                versions = list(session.scalars(select(VaultVersion).where(VaultVersion.secret_id == row.id)))
+                kept = select(VaultVersion).where(VaultVersion.secret_id == row.id)
+                versions = list(session.scalars(kept, execution_options=anew))
                 sealings: list[VaultSecret | VaultVersion] = [row, *versions]
                 for one in sealings:
                     if one.sealed is not None:

@@ -2,14 +2,17 @@
 
 import io
 import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
 
 from msp import db, log
 from msp.errors import Conflict, Misconfigured, NotFound
-from msp.vault import Secret, Vault, create_key_file
+from msp.vault import Secret, Vault, VaultKey, create_key_file
 
 PLAIN = "korrekt-pferd-batterie"
 
@@ -96,3 +99,45 @@ def test_a_broken_key_file_is_explained(tmp_path: Path, text_in_file: str, sente
         Vault.from_file(path)
     with pytest.raises(Misconfigured, match="missing"):
         Vault.from_file(tmp_path / "none")
+
+
+@pytest.mark.parametrize("keys_first", [True, False])
+def test_what_is_sealed_while_the_keys_are_replaced_opens(vault: Vault, keys_first: bool) -> None:
+    with db.begin() as session:
+        vault.put(session, "other", "x" * 12, by="anna", client_id=3)
+
+    def reseal(session: Session) -> None:
+        vault.reseal(session)
+
+    def seal(session: Session) -> None:
+        vault.stage(session, "other", PLAIN, by="anna", client_id=3)
+        vault.put(session, "fresh", PLAIN, by="anna", client_id=3)
+
+    def alone(act: Callable[[Session], None]) -> None:
+        with db.begin() as session:
+            act(session)
+
+    first, second = (reseal, seal) if keys_first else (seal, reseal)
+    with ThreadPoolExecutor(1) as pool:
+        with db.begin() as session:
+            first(session)
+            running = pool.submit(alone, second)
+            wait([running], timeout=0.4)
+        running.result(30)
+    with db.begin() as session:
+        assert vault.get(session, "fresh", client_id=3).value == PLAIN
+        assert vault.get(session, "other", client_id=3, which="next").value == PLAIN
+        assert vault.get(session, "root", client_id=3).value == PLAIN
+
+
+def test_a_key_that_was_read_before_it_was_replaced_seals_nothing(vault: Vault) -> None:
+    if db.current().is_sqlite:
+        pytest.skip("nobody else writes while we do")
+    with db.begin() as session:
+        seen = list(session.scalars(select(VaultKey)))
+        with db.begin() as other:
+            vault.reseal(other)
+        vault.put(session, "fresh", PLAIN, by="anna", client_id=3)
+        del seen
+    with db.begin() as session:
+        assert vault.get(session, "fresh", client_id=3).value == PLAIN
