@@ -65,11 +65,13 @@ class Keyring:
         return answer.value
 
 
-def known(session: Session, client_id: int, secret: str) -> VaultSecret | None:
-    """Return what the desk knows of a secret by its reference, or None."""
+def known(session: Session, client_id: int, secret: str, *, lock: bool = False) -> VaultSecret | None:
+    """Return what the desk knows of a secret by its reference, or None. lock: nobody else begins to rotate it."""
     name = references.parse(secret)
     stored = name.name  # of ours the plain name, of another store's the whole reference
     query = select(VaultSecret).where(VaultSecret.client_id == client_id, VaultSecret.name == stored)
+    if lock:
+        query = query.with_for_update().execution_options(populate_existing=True)
     return session.scalar(query)
 
 

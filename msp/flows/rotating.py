@@ -107,7 +107,7 @@ def new_value(old: Secret, comment: str) -> tuple[Secret, tuple[str, str]]:
 def _open(
     session: Session, client: Client, wanted: Reference, actor: Actor, ticket_id: int | None, now: datetime
 ) -> SecretRotation:
-    row = keyring.known(session, client.id, str(wanted))
+    row = keyring.known(session, client.id, str(wanted), lock=True)
     if row is None:
         raise NotFound(f"There is no secret {wanted} of {client.name}.", advice="Look it up on the desk.")
     busy = select(SecretRotation).where(

@@ -11,17 +11,20 @@ from sqlalchemy import func, select
 from world import ANNA, World
 
 from msp import evidence
+from msp.assets.models import ConfigurationItem
 from msp.backup import drafts, plans
 from msp.backup.models import BackupPlan
 from msp.backup.plan_parts import PlanParts
 from msp.clock import utc_now
-from msp.contracts.models import BillingEntry
+from msp.contracts.models import BillingEntry, Client
 from msp.desk.models import Ticket
 from msp.dispatch.models import WorkOrder
 from msp.engine.models import Job
 from msp.errors import Conflict
-from msp.flows import after_run, approving, backup_plans, driving, restores
+from msp.flows import after_run, approving, backup_plans, driving, restores, rotating
 from msp.remote.models import RunHost
+from msp.secret_store import reference as references
+from msp.vault import Vault
 
 TOUCH = """\
 name: own
@@ -162,3 +165,17 @@ def test_overdue_proof_found_by_several_workers_at_once_is_one_ticket(world: Wor
     at_once(4, tell)
     with world.database.read() as session:
         assert session.scalar(select(func.count()).select_from(Ticket)) == 1
+
+
+def test_a_secret_that_several_begin_to_rotate_at_once_is_rotated_once(world: World) -> None:
+    with world.database.begin() as session:
+        Vault.from_file(world.settings.key_path).put(session, "shared", "x" * 12, by="test", client_id=world.alfa)
+        session.get_one(ConfigurationItem, world.asset("one")).secret_name = "shared"
+
+    def begin(_: int) -> int:
+        with world.database.begin() as session:
+            client = session.get_one(Client, world.alfa)
+            return rotating._open(session, client, references.parse("shared"), ANNA, None, utc_now()).id
+
+    found = at_once(4, begin)
+    assert sorted(type(one).__name__ for one in found) == ["Conflict", "Conflict", "Conflict", "int"]
