@@ -1,11 +1,14 @@
-"""Calendar addresses: made for a technician or a site, read by whoever holds them, withdrawn at any time."""
+"""Calendar addresses: made for a technician or a site, read by whoever holds them, withdrawn at any time.
+
+An address opens without log-in, so it shows what its maker may see at that moment, and nothing once the maker is out.
+"""
 
 import hashlib
 import secrets
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select, true
 from sqlalchemy.orm import Session
 
 from msp import evidence
@@ -13,6 +16,9 @@ from msp.contracts.models import Client, Site
 from msp.dispatch.calendar_feed import Entry
 from msp.dispatch.models import Appointment, CalendarFeed, Handover, Technician, WorkOrder
 from msp.errors import Conflict, NotFound
+from msp.people import users
+from msp.people.access import Actor, may
+from msp.people.models import User
 
 SHOWN = ("confirmed", "on_the_way", "working", "done", "cancelled")
 BACK, AHEAD = timedelta(days=30), timedelta(days=180)
@@ -53,6 +59,32 @@ def by_word(session: Session, word: str) -> CalendarFeed:
     return feed
 
 
+def may_hold(asking: Actor, technician: Technician) -> bool:
+    """Return whether `asking` may hold a calendar of this technician: one's own, or any for who plans."""
+    own = technician.user_id is not None and technician.user_id == asking.user_id
+    return may(asking, "dispatch.plan") or (own and may(asking, "dispatch.see"))
+
+
+def maker_of(session: Session, feed: CalendarFeed) -> Actor:
+    """Return who made a feed, with the rights of now; raises NotFound if such a feed is no longer theirs to hold."""
+    user = session.scalar(select(User).where(User.email == feed.created_by, User.active))
+    maker = users.actor_of(session, user) if user else None
+    if maker is not None and feed.technician_id is not None:
+        holds = may_hold(maker, session.get_one(Technician, feed.technician_id))
+    else:
+        holds = maker is not None and may(maker, "portal.see", feed.client_id)
+    if maker is None or not holds:
+        raise NotFound("There is no such calendar.", advice="Ask for a new address.")
+    return maker
+
+
+def _seen_by(maker: Actor) -> ColumnElement[bool]:
+    """Return the condition for visits of clients that `maker` may know of."""
+    if maker.client_id is not None:
+        return WorkOrder.client_id == maker.client_id
+    return true() if maker.granted is None else WorkOrder.client_id.in_(sorted(maker.granted))
+
+
 def name_of(session: Session, feed: CalendarFeed) -> str:
     """Return what the calendar is called: the technician, or the client with the site."""
     if feed.technician_id is not None:
@@ -61,8 +93,10 @@ def name_of(session: Session, feed: CalendarFeed) -> str:
     return f"{session.get_one(Client, site.client_id).name}, {site.name}"
 
 
-def entries(session: Session, feed: CalendarFeed, now: datetime, *, base: str) -> Iterator[Entry]:
-    """Yield the visits of a feed: 30 days back, 180 ahead. `base`: the address of the pages, without a last slash.
+def entries(session: Session, feed: CalendarFeed, now: datetime, *, base: str, maker: Actor) -> Iterator[Entry]:
+    """Yield the visits of a feed that its maker may see: 30 days back, 180 ahead.
+
+    `base`: the address of the pages, without a last slash.
 
     A site's people read who comes and when, in the window they were promised; a technician reads where, for whom and
     what for, and what is no longer theirs as cancelled.
@@ -73,10 +107,9 @@ def entries(session: Session, feed: CalendarFeed, now: datetime, *, base: str) -
         .join(Technician, Technician.id == Appointment.technician_id)
         .join(Client, Client.id == WorkOrder.client_id)
         .outerjoin(Site, Site.id == WorkOrder.site_id)
-        .where(
-            Appointment.state.in_(SHOWN), Appointment.starts_at < now + AHEAD, Appointment.ends_at > now - BACK
-        )
-    )  # fmt: skip
+        .where(Appointment.state.in_(SHOWN), _seen_by(maker))
+        .where(Appointment.starts_at < now + AHEAD, Appointment.ends_at > now - BACK)
+    )
     if feed.technician_id is None:
         for visit, order, technician, _, _ in session.execute(query.where(WorkOrder.site_id == feed.site_id)):
             yield Entry(
@@ -100,6 +133,7 @@ def entries(session: Session, feed: CalendarFeed, now: datetime, *, base: str) -
             Handover.technician_id == feed.technician_id,
             Appointment.technician_id != feed.technician_id,
             Handover.ends_at > now - BACK,
+            _seen_by(maker),
         )
         .order_by(Handover.id.desc())
     )

@@ -13,14 +13,21 @@ from msp.db import Database
 from msp.dispatch import calendar_feed, feeds, visits
 from msp.dispatch.models import CalendarFeed
 from msp.errors import Conflict, NotFound
+from msp.people.access import Actor
 
 Events = dict[str, tuple[str, int]]
+DISPATCHER = Actor("d", frozenset({"dispatcher"}))
 
 
-def read(session: Session, feed: CalendarFeed) -> Events:
+def read(session: Session, feed: CalendarFeed, maker: Actor = DISPATCHER) -> Events:
     """Return {summary: (status, sequence)}."""
-    text = calendar_feed.written("x", feeds.entries(session, feed, NOW, base="https://msp.example"))
-    assert text == calendar_feed.written("x", feeds.entries(session, feed, NOW, base="https://msp.example"))
+
+    def written() -> str:
+        shown = feeds.entries(session, feed, NOW, base="https://msp.example", maker=maker)
+        return calendar_feed.written("x", shown)
+
+    text = written()
+    assert text == written()
     events = Calendar.from_ical(text).walk("VEVENT")
     uids = [str(event["uid"]) for event in events]
     assert len(set(uids)) == len(uids)
@@ -43,6 +50,8 @@ def test_who_no_longer_goes_sees_the_visit_cancelled_and_the_other_gets_it(datab
         visits.assign(session, order.id, bert.id, found["Bert"], by="d", now=NOW, expected_version=first.version)
         assert read(session, hers) == {"Replace the disk": ("CANCELLED", 3)}
         assert read(session, his) == {"Acme: Replace the disk": ("CONFIRMED", 3)}
+        elsewhere = Actor("e", frozenset({"dispatcher"}), granted=frozenset({order.client_id + 1}))
+        assert [read(session, feed, elsewhere) for feed in (hers, his, theirs)] == [{}, {}, {}]
         visits.advance(session, first.id, "cancelled", by="d", now=NOW, expected_version=3)
         assert read(session, his) == {"Acme: Replace the disk": ("CANCELLED", 4)}
         assert read(session, theirs) == {"Bert: Replace the disk": ("CANCELLED", 4)}
@@ -57,7 +66,7 @@ def test_a_site_reads_the_promised_window_and_nothing_of_the_technicians_notes(d
         window = (starts, starts + 2 * HOUR)
         visits.assign(session, order.id, anna.id, starts, by="d", now=NOW, promised=window)
         feed, _ = feeds.make(session, by="c", now=NOW, site=session.scalars(select(Site)).one())
-        (event,) = feeds.entries(session, feed, NOW, base="")
+        (event,) = feeds.entries(session, feed, NOW, base="", maker=DISPATCHER)
         assert (event.starts_at, event.ends_at, event.note, event.coordinates) == (*window, "", None)
 
 

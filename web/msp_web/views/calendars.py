@@ -12,7 +12,7 @@ from msp.contracts.models import Site
 from msp.dispatch import calendar_feed, feeds
 from msp.dispatch.models import CalendarFeed, Technician
 from msp.errors import NotFound, Refused
-from msp_web.access import actor, can, portal, public, requires, scoped, visible
+from msp_web.access import actor, portal, public, requires, scoped, visible
 from msp_web.unit import read_only, unit_of_work
 from msp_web.views.roster import number_of
 
@@ -29,11 +29,12 @@ def base() -> str:
 @bp.get("/calendar/<token>.ics")
 @public
 def feed(token: str) -> ResponseReturnValue:
-    """Give the calendar of an address; whoever holds the address reads it."""
+    """Give the calendar of an address, with what its maker may see; whoever holds the address reads it."""
     now = utc_now()
     with unit_of_work() as session:
         found = feeds.by_word(session, token)
-        text = calendar_feed.written(feeds.name_of(session, found), feeds.entries(session, found, now, base=base()))
+        shown = feeds.entries(session, found, now, base=base(), maker=feeds.maker_of(session, found))
+        text = calendar_feed.written(feeds.name_of(session, found), shown)
         found.read_at = now
     answer = Response(text, content_type="text/calendar; charset=utf-8")
     answer.headers["Content-Disposition"] = 'inline; filename="visits.ics"'
@@ -62,7 +63,7 @@ def index() -> str:
 
 def own(technician: Technician) -> bool:
     """Whether the asker may hold a calendar of this technician."""
-    return can("dispatch.plan") or (technician.user_id is not None and technician.user_id == actor().user_id)
+    return feeds.may_hold(actor(), technician)
 
 
 @bp.post("/dispatch/calendars/add")

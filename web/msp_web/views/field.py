@@ -1,5 +1,6 @@
 """The technician's phone: today's visits, off-line too. One page, one answer with the day, one address for acts."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,12 +14,12 @@ from sqlalchemy.orm import Session
 
 from msp.clock import utc_now
 from msp.contracts.models import Client, Site
-from msp.dispatch.models import Appointment, Technician, WorkOrder
+from msp.dispatch.models import Appointment, Handover, Technician, WorkOrder
 from msp.errors import Misconfigured, NotFound
 from msp.flows import field_work, visit_sheet
 from msp.flows.field_work import Act
 from msp_web import language
-from msp_web.access import actor, portal, requires, scoped, signed_in
+from msp_web.access import actor, portal, requires, scoped, signed_in, storable
 from msp_web.unit import read_only, unit_of_work
 
 bp = Blueprint("field", __name__)
@@ -70,7 +71,10 @@ def manifest() -> Response:
 @bp.get("/field/today.json")
 @requires("visit.work")
 def today() -> Response:
-    """Give the visits that the phone carries with it, and the token for sending acts."""
+    """Give the visits that the phone carries with it, and the token for sending acts.
+
+    These are all that the technician is to do, whichever clients are granted: `reached` takes the acts of each.
+    """
     now = utc_now()
     with read_only() as session:
         technician = session.scalar(select(Technician).where(Technician.user_id == actor().user_id))
@@ -121,9 +125,20 @@ def send() -> ResponseReturnValue:
     act, now = read(request.get_json(silent=True)), utc_now()
     with unit_of_work() as session:
         technician = field_work.technician_of(session, actor().user_id)
-        scoped(session, Appointment, act.visit)
+        reached(session, act.visit)
         answer = field_work.receive(session, act, technician=technician, by=actor().name, now=now)
     return jsonify(answer), 409 if answer["state"] == "conflict" else 200
+
+
+def reached(session: Session, visit_id: int) -> Appointment:
+    """Return a visit that the asker may see or has to do: who was sent to a client may do that visit, and send what
+    was done before it was handed on; nothing else of that client opens by it. Raises NotFound."""
+    mine = select(Technician.id).where(Technician.user_id == actor().user_id)
+    before = select(Handover.appointment_id).where(Handover.technician_id.in_(mine))
+    own = select(Appointment).where(Appointment.id == visit_id)
+    own = own.where(Appointment.technician_id.in_(mine) | Appointment.id.in_(before))
+    found = session.scalar(own.where(Appointment.state != "proposed")) if storable(visit_id) else None
+    return found or scoped(session, Appointment, visit_id)
 
 
 def read(document: object) -> Act:
@@ -150,19 +165,19 @@ def read(document: object) -> Act:
 @requires("dispatch.see")
 def sheet(visit_id: int) -> Response:
     """Give the act of a visit: what was done, used and signed."""
-    return as_pdf(visit_id)
+    return as_pdf(visit_id, reached)
 
 
 @bp.get("/portal/visits/<int:visit_id>/sheet.pdf")
 @portal()
 def portal_sheet(visit_id: int) -> Response:
     """Give the same to the client."""
-    return as_pdf(visit_id)
+    return as_pdf(visit_id, lambda session, ident: scoped(session, Appointment, ident))
 
 
-def as_pdf(visit_id: int) -> Response:
+def as_pdf(visit_id: int, fetch: Callable[[Session, int], Appointment]) -> Response:
     with read_only() as session:
-        visit = scoped(session, Appointment, visit_id)
+        visit = fetch(session, visit_id)
         if visit.state != "done":
             raise NotFound("The visit is not over yet.", advice="Its act is here when the work is done.")
         content = visit_sheet.pdf(session, visit, labels(), locale=language.language())
