@@ -191,3 +191,30 @@ def test_settings_without_a_key_file_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(Misconfigured, match="key file"):
         create_app(Settings(data=tmp_path))
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        "//evil.example/x",
+        "/\\evil.example",
+        "/\t/evil.example/x",
+        "/\n/evil.example",
+        "/\r/evil.example",
+        "\t//evil.example",
+    ]
+    + [
+        "https://evil.example",
+        "/\x0b/evil.example",
+        "/\x85/evil.example",
+        "/\u200b/evil.example",
+        "/\u2028/evil.example",
+    ],
+)
+def test_choosing_a_language_leads_nobody_elsewhere(app: Flask, elsewhere: str) -> None:
+    browser: Browser = app.test_client()  # type: ignore[assignment]
+    browser.get("/log-in")
+    assert browser.send("/language", language="en", next=elsewhere).location == "/"
+    assert (
+        browser.send("/language", language="en", next="/reports/?month=2026-01").location == "/reports/?month=2026-01"
+    )
