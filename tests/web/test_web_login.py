@@ -1,6 +1,7 @@
 """Log-in: the password, the second factor, recovery codes that work once, and what slows guessing down."""
 
 import html
+import json
 import re
 import time
 from collections.abc import Callable
@@ -186,6 +187,46 @@ def test_guessing_is_slowed_down_by_address_and_by_account(tmp_path: Path) -> No
     assert by_address[0] == 200
 
 
+def test_json_leads_nobody_past_the_limits_of_guessing(app: Flask) -> None:
+    browser: Browser = app.test_client()  # type: ignore[assignment]
+    browser.get("/log-in")
+    headers, wrong = {"X-CSRFToken": browser.token}, {"email": "json@provider.example", "password": "wrong wrong wrong"}
+    for kind in ("application/json", "application/x+json", "Application/JSON; charset=utf-8"):
+        answer = browser.post("/log-in", data=json.dumps(wrong), content_type=kind, headers=headers)
+        assert answer.status_code == 415
+    person(app, "json@provider.example")
+    asked = headers | {"Accept": "application/json"}
+    right = [browser.post("/log-in", data=wrong, headers=asked).status_code for _ in range(11)]
+    assert right == [400] * 10 + [429]
+    nobody = [browser.post("/log-in", data={"password": "x"}, headers=headers).status_code for _ in range(11)]
+    assert nobody == [200] * 10 + [429]
+
+
+def test_a_log_in_that_is_answered_in_json_is_not_counted_as_failed(app: Flask) -> None:
+    person(app, "program@provider.example")
+    for _ in range(12):
+        browser: Browser = app.test_client()  # type: ignore[assignment]
+        browser.get("/log-in")
+        headers = {"X-CSRFToken": browser.token, "Accept": "application/json"}
+        form = {"email": "program@provider.example", "password": seed.PASSWORD}
+        assert browser.post("/log-in", data=form, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/account/password", "/log-in/again"])
+def test_who_is_logged_in_guesses_the_own_password_no_faster(app: Flask, path: str) -> None:
+    email = f"guess{len(path)}@provider.example"
+    person(app, email)
+    browser, _, _ = enter(app, email)
+    browser.get("/account")
+    form = {"current": "wrong", "new": "new password", "again": "new password", "password": "wrong"}
+    answers = [browser.send(path, **form).status_code for _ in range(11)]
+    assert len(set(answers[:10])) == 1
+    assert answers[0] in (200, 422)
+    assert answers[10] == 429
+    other, _, _ = enter(app, "tech@provider.example")
+    assert other.send(path, **form).status_code == answers[0]
+
+
 def test_settings_without_a_key_file_are_refused(tmp_path: Path) -> None:
     from msp.errors import Misconfigured
 
@@ -202,8 +243,6 @@ def test_settings_without_a_key_file_are_refused(tmp_path: Path) -> None:
         "/\n/evil.example",
         "/\r/evil.example",
         "\t//evil.example",
-    ]
-    + [
         "https://evil.example",
         "/\x0b/evil.example",
         "/\x85/evil.example",

@@ -5,19 +5,23 @@ own transaction has the database to itself. Only the library's own forms (log-in
 """
 
 import base64
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, cast
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from flask import Flask, Response, request
+from flask.sansio.blueprints import BlueprintSetupState
 from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
+from flask_login import current_user
 from flask_security import MailUtil, RoleMixin, Security, SQLAlchemySessionUserDatastore, UserMixin
 from flask_security.signals import tf_disabled, tf_profile_changed, user_authenticated
 from flask_wtf.csrf import CSRFProtect
 from sqlalchemy import select
 from sqlalchemy.orm import Mapped, Session, relationship, scoped_session
+from werkzeug.exceptions import UnsupportedMediaType
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from msp import db, evidence
@@ -39,6 +43,7 @@ HEADERS = {
     "Permissions-Policy": "camera=(self), geolocation=(), microphone=()",
 }
 FAILED_LOG_INS = "10 per 15 minutes"  # of one account, from wherever; the setting limits one address
+BY_PERSON = "msp limit by person"  # the extension that limits a view which asks for the own password
 UPLOAD = 16 * 1024 * 1024  # bytes in one request
 
 
@@ -191,18 +196,45 @@ def install(app: Flask, settings: Settings) -> None:
 
 
 def _limit(app: Flask, settings: Settings) -> None:
-    """Slow down guessing: by address for every attempt, by account for those that failed."""
+    """Slow down guessing: by address for every attempt, by account for those that failed.
+
+    The library's forms take no JSON here: nothing of ours sends it, and it would be read past what is counted.
+    A key is never empty: the limiter counts nothing for an empty one.
+    """
     limiter = Limiter(get_remote_address, app=app, storage_uri="memory://", headers_enabled=False)
 
     def account() -> str:
-        return plain_address(request.form.get("email", ""))
+        return plain_address(request.form.get("email", "")) or "nobody"
 
     def failed(response: Response) -> bool:
-        return response.status_code != 302
+        return response.status_code != 302 and not (response.is_json and response.status_code == 200)
 
     by_address = limiter.limit(settings.rate_limit, methods=["POST"])
     by_account = limiter.limit(FAILED_LOG_INS, key_func=account, methods=["POST"], deduct_when=failed)
+    by_person = limiter.limit(FAILED_LOG_INS, key_func=_person, methods=["POST"], deduct_when=failed)
     views: dict[str, Any] = app.view_functions
     for endpoint in ("security.login", "security.two_factor_token_validation", "security.mf_recovery"):
         views[endpoint] = by_address(views[endpoint])
     views["security.login"] = by_account(views["security.login"])
+    views["security.verify"] = by_person(by_address(views["security.verify"]))
+    app.extensions[BY_PERSON] = lambda view: by_person(by_address(view))
+
+    @app.before_request
+    def refuse_json() -> None:
+        if request.blueprint == "security" and request.method == "POST" and request.is_json:
+            raise UnsupportedMediaType
+
+
+def _person() -> str:
+    """Return whose password is asked for once more; before log-in, whence."""
+    return current_user.get_id() or get_remote_address()
+
+
+def slows_down(endpoint: str) -> Callable[[BlueprintSetupState], None]:
+    """Return what limits a view of a blueprint that asks for the own password: `bp.record(slows_down("a.view"))`."""
+
+    def limit(state: BlueprintSetupState) -> None:
+        views: dict[str, Any] = state.app.view_functions
+        views[endpoint] = state.app.extensions[BY_PERSON](views[endpoint])
+
+    return limit

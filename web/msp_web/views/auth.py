@@ -10,7 +10,7 @@ from msp.people import users
 from msp.people.models import User
 from msp_web import language as languages
 from msp_web.access import actor, can, current_actor, public, signed_in
-from msp_web.security import LogIn
+from msp_web.security import LogIn, slows_down
 from msp_web.unit import read_only, unit_of_work
 
 bp = Blueprint("auth", __name__)
@@ -96,3 +96,6 @@ def change_password() -> Response:
         login_user(session.get_one(LogIn, actor().user_id), authn_via=["password"])
     flash(gettext("The password is changed; other sessions have ended."), "success")
     return redirect(url_for("auth.account"))
+
+
+bp.record(slows_down("auth.change_password"))
