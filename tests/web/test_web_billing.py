@@ -116,7 +116,7 @@ def test_month_is_closed_once(app: Flask, ids: Ids, log_in: LogIn) -> None:
         staff.send("/billing/close", contract=ids["bravo"]["contract_id"], period=period)
     assert "Nothing to do" in staff.get("/billing/").text
     staff.send("/billing/close", contract=ids["bravo"]["contract_id"], period="2026-99")
-    assert "must be a date" in staff.get("/billing/").text
+    assert "is no month" in staff.get("/billing/").text
     with db.read() as session:
         query = select(func.count()).select_from(Act).where(Act.period == period)
         assert session.scalar(query.where(Act.contract_id == ids["bravo"]["contract_id"])) == 1

@@ -179,14 +179,20 @@ def visible(query: S, *models: type[Model]) -> S:
 
 
 def storable(ident: Any) -> bool:
-    """Return whether a number of an address can be that of a row: no database holds more, SQLite's driver raises."""
+    """Return whether a number of an address, or a text of a form, can be the number of a row: no database holds more,
+    SQLite's driver raises for more, and PostgreSQL for a text that is none."""
+    if isinstance(ident, str):
+        return ident.isascii() and ident.isdecimal() and len(ident) < 19
     return not isinstance(ident, int) or abs(ident) < 2**63
 
 
 def scoped(session: Session, model: type[M], ident: Any) -> M:
     """Return the row of that id, or raise NotFound: also for a row of a foreign client, which is not there."""
     key = model.__mapper__.primary_key[0]
-    found = session.scalar(visible(select(model).where(key == ident), model)) if storable(ident) else None
+    if isinstance(ident, str) and issubclass(key.type.python_type, int):
+        ident = int(ident) if storable(ident) else None
+    fits = not isinstance(ident, int) or storable(ident)
+    found = session.scalar(visible(select(model).where(key == ident), model)) if fits else None
     if found is None:
         raise NotFound("There is no such thing, or it is not yours to see.", advice="Go back to the list.")
     return found

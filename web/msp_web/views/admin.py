@@ -19,7 +19,7 @@ from msp.people.access import CLIENT_ROLES, RIGHTS
 from msp.people.models import Grant, Role, User
 from msp.settings import Settings
 from msp_web import language
-from msp_web.access import actor, requires, scoped, visible
+from msp_web.access import actor, requires, scoped, storable, visible
 from msp_web.unit import read_only, unit_of_work
 
 bp = Blueprint("admin", __name__, url_prefix="/admin")
@@ -128,7 +128,7 @@ def save_user(user_id: int) -> Response:
         person.roles = list(session.scalars(select(Role).where(Role.name.in_(wanted))))
         person.active = active
         allowed = {client.id for client in session.scalars(visible(select(Client), Client))}
-        granted = {int(text) for text in form.getlist("grant") if text.isdecimal()} & allowed
+        granted = {int(text) for text in form.getlist("grant") if storable(text)} & allowed
         for grant in session.scalars(select(Grant).where(Grant.user_id == person.id)):
             session.delete(grant)
         if person.client_id is None:

@@ -20,7 +20,7 @@ from msp.errors import Conflict, Misconfigured, NotFound, Refused
 from msp.evidence import Evidence
 from msp.flows import billing
 from msp.people.access import may
-from msp_web import language
+from msp_web import dates, language
 from msp_web.access import actor, requires, scoped, visible
 from msp_web.unit import read_only, unit_of_work
 from msp_web.views.evidence import whole_number
@@ -178,6 +178,7 @@ def close() -> ResponseReturnValue:
     try:
         with unit_of_work() as session:
             contract = scoped(session, Contract, request.form.get("contract", "0"))
+            dates.month(period)
             provider = billing.Provider(settings.provider, settings.provider_details)
             act = billing.close_month(session, contract, period, by=actor().name, provider=provider)
             number = act.id if act else None

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
 from decimal import Decimal
 from typing import Any
 
@@ -14,14 +13,13 @@ from sqlalchemy import select
 
 from msp.clock import utc_now
 from msp.contracts import agreements, rate_card
-from msp.contracts.fields import parse_day
 from msp.contracts.models import Client
 from msp.contracts.quote import Quote, QuoteLine, RateCard, RateItem, draft_terms
 from msp.contracts.quote import quote as quoted
 from msp.errors import Conflict, Misconfigured, Refused
 from msp.evidence import canonical, record
 from msp.people.access import may
-from msp_web import language
+from msp_web import dates, language
 from msp_web.access import actor, public, requires, scoped, visible
 from msp_web.unit import read_only, unit_of_work
 
@@ -154,7 +152,7 @@ def draft() -> ResponseReturnValue:
     form: dict[str, Any] = {key: value for key, value in request.form.items() if key != "csrf_token"}
     try:
         document = drafted()
-        starts: date = parse_day(request.form.get("starts_on", ""), gettext("The first day"))
+        starts = dates.day(request.form.get("starts_on", ""))
         with unit_of_work() as session:
             client = scoped(session, Client, request.form.get("client", "0"))
             if not may(actor(), "contract.edit", client.id):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -17,7 +17,7 @@ from msp.contracts.models import Client, Contract
 from msp.contracts.terms import Terms
 from msp.desk import clock
 from msp.errors import Misconfigured, NotFound
-from msp_web import language, reckoning
+from msp_web import dates, language, reckoning
 from msp_web.access import requires, scoped
 from msp_web.unit import read_only
 from msp_web.views.contracts import in_force, versions_of
@@ -83,7 +83,7 @@ def read(terms: Terms, line_id: str, asked: Mapping[str, str], zone: ZoneInfo) -
     priority = asked.get("priority", "")
     if priority not in promise.line.targets:
         priority = min(promise.line.targets)
-    start = instant(asked["start"], zone)
+    start = dates.instant(asked["start"], zone)
     log: list[dict[str, Any]] = [{"type": "created", "at": start, "priority": priority, "channel": "portal"}]
     for begin, end in pauses_of(asked, zone):
         if begin < log[-1]["at"]:
@@ -115,19 +115,8 @@ def pauses_of(asked: Mapping[str, str], zone: ZoneInfo) -> list[tuple[datetime, 
     for number in range(PAUSES):
         begin, end = asked.get(f"from{number}", ""), asked.get(f"to{number}", "")
         if begin and end:
-            span = instant(begin, zone), instant(end, zone)
+            span = dates.instant(begin, zone), dates.instant(end, zone)
             if span[1] < span[0]:
                 raise Misconfigured(gettext("A pause ends before it begins."), advice=gettext("Correct its times."))
             found.append(span)
     return found
-
-
-def instant(text: str, zone: ZoneInfo) -> datetime:
-    """Return an instant from local time as a page gives it."""
-    try:
-        local = datetime.fromisoformat(text)
-        return (local if local.tzinfo else local.replace(tzinfo=zone)).astimezone(UTC)
-    except (ValueError, OverflowError) as error:
-        raise Misconfigured(
-            gettext("That is not a date and time."), advice=gettext("Choose it from the calendar.")
-        ) from error

@@ -22,7 +22,7 @@ from msp.desk import rebase
 from msp.desk.models import Ticket
 from msp.errors import Conflict, Misconfigured, MspError, NotFound
 from msp.flows import amending, signing
-from msp_web import clause_words, language, terms_form
+from msp_web import clause_words, dates, language, terms_form
 from msp_web.access import actor, can, requires, scoped
 from msp_web.terms_draft import Draft
 from msp_web.terms_form import WHOLE
@@ -72,7 +72,7 @@ def save(contract_id: int) -> ResponseReturnValue:
                     draft.document,
                     day,
                     by=actor().name,
-                    after_number=int(number) if number.isdecimal() else None,
+                    after_number=int(number) if number.isdecimal() and len(number) < 6 else None,
                 )
             except MspError as error:
                 draft.tell("effective_on", language.explained(error))
@@ -151,8 +151,8 @@ def drafted(form: Any) -> Draft:
 
 def day_of(text: str) -> date | None:
     try:
-        return date.fromisoformat(text)
-    except ValueError:
+        return dates.day(text)
+    except Misconfigured:
         return None
 
 

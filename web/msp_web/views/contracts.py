@@ -18,7 +18,7 @@ from msp.contracts.covers import Asset
 from msp.contracts.models import Client, Contract, ContractVersion, HourBlock, Site
 from msp.errors import Misconfigured, NotFound
 from msp.flows import renewals
-from msp_web import clause_words, language
+from msp_web import clause_words, dates, language
 from msp_web.access import actor, requires, scoped, visible
 from msp_web.unit import read_only
 
@@ -137,10 +137,7 @@ def tried(session: Session, terms: agreed.Terms, client: Client, assets: list[Co
         return None
     at = utc_now()
     if text := request.args.get("at", ""):
-        try:
-            at = datetime.fromisoformat(text).replace(tzinfo=language.zone())
-        except ValueError as error:
-            raise Misconfigured("That is not a date and time.", advice="Choose it from the calendar.") from error
+        at = dates.instant(text, language.zone())
     site = session.get(Site, item.site_id) if item.site_id else None
     asset = Asset(item.name, item.kind, site.name if site else None)
     return terms.decide(action_class=action, asset=asset, at=at, zone=ZoneInfo(client.time_zone))

@@ -15,10 +15,10 @@ from msp.clock import utc_now
 from msp.contracts import agreements
 from msp.contracts.clauses import ACTION_CLASSES, Decision
 from msp.contracts.models import Act, BillingEntry, Client, Contract, ContractVersion, HourBlock
-from msp.errors import Misconfigured, NotFound
+from msp.errors import NotFound
 from msp.evidence import Evidence
 from msp.flows.deciding import decide
-from msp_web import clause_words, language, portal_words
+from msp_web import clause_words, dates, language, portal_words
 from msp_web.access import actor, portal, scoped, visible
 from msp_web.unit import read_only
 from msp_web.views.contracts import Week, week_of
@@ -103,10 +103,7 @@ def asked(session: Session, items: Sequence[ConfigurationItem]) -> Question | No
         return None
     at = utc_now()
     if text := request.args.get("at", ""):
-        try:
-            at = datetime.fromisoformat(text).replace(tzinfo=language.zone())
-        except ValueError as error:
-            raise Misconfigured("That is not a date and time.", advice="Choose it from the calendar.") from error
+        at = dates.instant(text, language.zone())
     return Question(item, action, at, decide(session, item, action, actor=actor().name, at=at).decision)
 
 

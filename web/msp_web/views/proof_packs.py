@@ -38,7 +38,7 @@ def of_client(client_id: int, month: str) -> Response:
 
 def pack(session: Session, client: Client, month: str) -> Response:
     now = utc_now()
-    if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", month, re.ASCII) or month > present(client, now):
+    if not re.fullmatch(r"20\d{2}-(0[1-9]|1[0-2])", month, re.ASCII) or month > present(client, now):
         raise NotFound("There is no proof of that month.", advice="Choose a month from the list.")
     settings = current_app.config["MSP_SETTINGS"]
     vault = Vault.from_file(settings.key_path)

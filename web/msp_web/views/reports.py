@@ -12,14 +12,14 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from msp.clock import utc_now
-from msp.contracts.fields import local_midnight, parse_day
+from msp.contracts.fields import local_midnight
 from msp.contracts.models import Client
 from msp.contracts.outputs import FORMATS, plain_cell
 from msp.desk import attainment, handled
 from msp.desk.attainment import Handled, Kept
 from msp.errors import NotFound
 from msp.flows import client_report
-from msp_web import charts, language
+from msp_web import charts, dates, language
 from msp_web.access import actor, requires, scoped, visible
 from msp_web.filters import duration, number
 from msp_web.unit import read_only
@@ -52,7 +52,7 @@ class Asked:
 def asked() -> Asked:
     """Read the address; without a month it is the present one. Raises Misconfigured for a month that is none."""
     month = request.args.get("month", "") or f"{utc_now().astimezone(language.zone()):%Y-%m}"
-    first = parse_day(f"{month}-01", gettext("The month"))
+    first = dates.month(month)
     after = (first + timedelta(days=31)).replace(day=1)
     zone = language.zone()
     by = request.args.get("by", "client")

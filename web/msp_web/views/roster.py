@@ -1,6 +1,6 @@
 """Who is on duty when and is told what is at risk; and the link by which one of them takes it."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 from flask import Blueprint, current_app, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
@@ -16,7 +16,7 @@ from msp.desk.roster import EscalationNotice
 from msp.errors import Misconfigured, NotFound
 from msp.flows import escalations
 from msp.people.models import User
-from msp_web import language, words
+from msp_web import dates, language, words
 from msp_web.access import actor, public, requires, visible
 from msp_web.unit import read_only, unit_of_work
 
@@ -124,7 +124,4 @@ def number_of(text: str) -> int:
 
 
 def instant(text: str) -> datetime:
-    try:
-        return datetime.fromisoformat(text).replace(tzinfo=language.zone()).astimezone(UTC)
-    except (ValueError, OverflowError) as error:
-        raise Misconfigured("That is not a date and time.", advice="Choose it from the calendar.") from error
+    return dates.instant(text, language.zone())

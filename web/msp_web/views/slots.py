@@ -11,6 +11,7 @@ from msp.contracts.models import Client
 from msp.dispatch.models import WorkOrder
 from msp.errors import Conflict, Misconfigured, MspError, Refused
 from msp.flows import placing
+from msp_web import dates
 from msp_web.access import actor, requires, scoped
 from msp_web.unit import read_only, unit_of_work
 
@@ -22,8 +23,8 @@ COUNTS = (3, 6, 12)
 def beginning(text: str) -> datetime:
     """Return when the window begins that a button names. Raises Misconfigured."""
     try:
-        return datetime.fromisoformat(text).astimezone(UTC)
-    except (ValueError, OverflowError) as error:
+        return dates.instant(text, UTC)
+    except Misconfigured as error:
         raise Misconfigured("No window was chosen.", advice="Choose one of those that are offered.") from error
 
 

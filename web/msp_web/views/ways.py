@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time
+from datetime import UTC, datetime, time
 from typing import Any
 
 from flask import Blueprint, flash, redirect, render_template, request, url_for
@@ -20,6 +20,7 @@ from msp.errors import Misconfigured
 from msp.flows import runs
 from msp.remote.models import Run, RunHost
 from msp.vault import OWN, VaultSecret
+from msp_web import dates
 from msp_web.access import actor, requires, scoped, visible
 from msp_web.unit import read_only, unit_of_work
 from msp_web.views.assets import clients_of, of_client
@@ -183,7 +184,4 @@ def day_of(text: str) -> datetime | None:
     """Return the first instant of a day in UTC, None for no day. Raises Misconfigured."""
     if not text:
         return None
-    try:
-        return datetime.combine(date.fromisoformat(text), time(), UTC)
-    except ValueError as error:
-        raise Misconfigured(f"{text[:20]!r} is no day.", advice="Write it as 2027-06-30.") from error
+    return datetime.combine(dates.day(text), time(), UTC)
