@@ -168,12 +168,12 @@ def test_a_draft_is_in_force_only_once_it_is_signed(app: Flask, ids: Ids, log_in
     with db.read() as session:
         before = agreements.contract_for(session, client, utc_now())
     assert before is not None
-    form = {"client": client, "reference": "Q-1", "starts_on": today.isoformat(), "servers": 2, "desk": 8}
+    form = {"client": client, "reference": "Q-7", "starts_on": today.isoformat(), "servers": 2, "desk": 8}
     address = staff.send("/billing/quote", **form).location
     assert "Signed: put it in force" in staff.get(address).text
     assert ">Draft<" in staff.get("/contracts/").text
     with db.read() as session:
-        draft = agreements.contract_by_reference(session, "Q-1")
+        draft = agreements.contract_by_reference(session, "Q-7")
         found = agreements.contract_for(session, client, utc_now() + timedelta(days=1))
         assert found is not None
         assert (found.reference, draft.draft) == (before.reference, True)
@@ -187,7 +187,7 @@ def test_a_draft_is_in_force_only_once_it_is_signed(app: Flask, ids: Ids, log_in
     assert answer.status_code == 303
     assert "Signed: put it in force" not in staff.get(address).text
     with db.read() as session:
-        for days, reference in ((4, before.reference), (6, "Q-1")):
+        for days, reference in ((4, before.reference), (6, "Q-7")):
             found = agreements.contract_for(session, client, utc_now() + timedelta(days=days))
             assert found is not None
             assert found.reference == reference

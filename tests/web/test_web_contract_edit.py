@@ -140,7 +140,7 @@ def test_an_amendment_is_previewed_then_signed_with_evidence_and_open_tickets_st
         ticket = session.get_one(Ticket, ids["alfa"]["ticket_id"])
         assert ticket.contract_version_id == ids["alfa"]["version_id"]
     page = browser.get(path.replace("edit", f"rebase?version={newest.number}"))
-    assert page.status_code == 200
+    assert page.status_code == 200, page.text
     assert f"#{ids['alfa']['ticket_id']}" in page.text
     refused = browser.send(
         path.replace("edit", "rebase"), version=newest.number, ticket=ids["alfa"]["ticket_id"], reason="Agreed."

@@ -123,6 +123,7 @@ def test_the_parameters_of_pages_are_found() -> None:
     assert {"outcome", "from", "host"} <= found["views.runs"], "read in a module that pages share"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: repr(value[:20]))
 @pytest.mark.parametrize("email", ["admin@provider.example", "boss@alfa.example"])
 def test_nasty_values_in_an_address_are_no_error_of_ours(
