@@ -53,10 +53,10 @@ def preview(session: Session, ticket: Ticket, version: ContractVersion, now: dat
     try:
         line = _line(session, ticket, version)
         _require_targets(line, log)
-    except (Misconfigured, Conflict) as error:
+        promise = clock.promise_under(agreements.terms_of(version), line)
+        found = clock.clocks(promise, log, now) if promise and log else None
+    except (Misconfigured, Conflict) as error:  # of this one ticket; the others are shown
         return Preview(ticket, number, None, ticket.resolution_due_at, None, False, error.what)
-    promise = clock.promise_under(agreements.terms_of(version), line)
-    found = clock.clocks(promise, log, now) if promise and log else None
     return Preview(
         ticket,
         number,
