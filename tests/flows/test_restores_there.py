@@ -123,7 +123,7 @@ def test_no_room_on_the_host_is_an_error_and_never_a_pass(world: World, server: 
         case = packed(world, **({} if really else {"scratch_quota_bytes": 100}))
         noise = world.folder / "backups/data/noise.bin"
         noise.write_bytes(os.urandom(3 << 20))
-        subprocess.run(["tar", "-czf", case["file"], "-C", str(world.folder), "data"], check=True)
+        subprocess.run(["tar", "-czf", case["file"], "-C", str(world.folder / "backups"), "data"], check=True)
         test = carried_out(world, planned(world, case))
         assert (test.verdict, test.reasons) == ("error", ["quota"]), test.result
         assert list((tmp_path / "there").iterdir()) == []
