@@ -19,6 +19,9 @@ def main() -> int:
         lock = claim(folder)
     except BlockingIOError:
         return 75
+    except OSError as error:
+        logging.warning("No standby: %s cannot be used: %s.", folder, error.strerror)
+        return 1
     order = Standby(folder, lock, prepare()).serve(0)
     if order is None:
         return 0

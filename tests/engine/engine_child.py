@@ -101,10 +101,17 @@ def configure(settings: Settings) -> None:
     """What the worker process asks of a module of handlers; these need no settings."""
 
 
+def close() -> None:
+    """What it asks for at its end; these hold nothing open."""
+
+
 if __name__ == "__main__":
     if os.environ.get("MSP_TEST_WHOLE"):  # the real process around the worker, with these handlers
         sys.modules["msp.flows.handlers"] = sys.modules["__main__"]
-        sys.exit(worker.run(Settings(database=url, worker_name=slot, lease_seconds=lease, drain_seconds=drain)))
+        whole = Settings(
+            database=url, worker_name=slot, lease_seconds=lease, drain_seconds=drain, data=folder, standby=False
+        )
+        sys.exit(worker.run(whole))
     log.configure("INFO")
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
