@@ -24,6 +24,8 @@ HEAD = 64 << 10  # bytes of each stream kept for people
 FULL = re.compile(
     rb"no space left on device|disk quota exceeded|errcode: 28\b|errno 28\b|the table '.*' is full", re.IGNORECASE
 )
+#: Whoever started it may have died before the child asked to die with it: then it has another parent by now.
+_NOT_ALONE = '[ "$PPID" = "$0" ] && exec "$@"'
 FOREIGN = re.compile(r"^(RESTIC_|BORG_|PG|MYSQL_|MARIADB_)")  # settings of engines that our caller happens to have
 
 
@@ -72,6 +74,8 @@ class Runner:
             prefix += [*groups, "--no-new-privs"]
         if shutil.which("setpriv") is None:  # util-linux; without it only kill -9 would leave a child behind
             prefix = [] if account is None else ["runuser", "-u", account.pw_name, "--"]
+        if prefix[:1] == ["setpriv"]:
+            prefix += ["sh", "-c", _NOT_ALONE, str(os.getpid())]
         prefix += ["nice", "-n", str(self.niceness)] if self.niceness else []
         if shutil.which("ionice"):
             prefix += ["ionice", "-t", *(["-c", "3"] if self.io == "idle" else ["-c", "2", "-n", "7"])]

@@ -1,6 +1,7 @@
 """Scratch is gone after every exit, also after kill -9, and is never taken from a running test."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -131,3 +132,17 @@ def test_engines_do_not_see_their_callers_settings() -> None:
         assert b"elsewhere" not in Runner().run(["env"]).stdout
     finally:
         del os.environ["RESTIC_REPOSITORY"]
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not installed (package util-linux)")
+def test_a_program_whose_parent_died_before_it_could_ask_to_die_with_it_does_nothing(tmp_path: Path) -> None:
+    done = tmp_path / "done"
+    late = """
+import subprocess, sys
+from msp.backup.process import Runner
+words = Runner().argv(["touch", sys.argv[1]], None, "KILL")
+subprocess.Popen(["sh", "-c", 'sleep 0.3; exec "$@"', "late", *words], start_new_session=True)
+"""
+    subprocess.run([sys.executable, "-c", late, str(done)], check=True)
+    time.sleep(1)
+    assert not done.exists()
