@@ -10,8 +10,10 @@ import os
 import pwd
 import secrets
 import shutil
+import signal
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -75,12 +77,37 @@ def sweep(base: Path) -> list[str]:
         with _held(lock) as mine:
             if mine:
                 name = lock.name.removesuffix(LOCK)
+                _end_programs(base / name)
                 for tree in (base / name, *base.glob(f"{name}.*")):
                     if tree != lock:
                         remove(tree)
                 lock.unlink(missing_ok=True)
                 swept.append(name)
     return swept
+
+
+def _end_programs(place: Path) -> None:
+    """End what is still at work for a dead test. The kernel ends a test's programs with it; a server that was just
+    starting may have lived on."""
+    for number, seconds in ((signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0)):  # databases end tidily by the first
+        ends = time.monotonic() + seconds
+        for pid in _at_work(place):
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
+        while _at_work(place) and time.monotonic() < ends:
+            time.sleep(0.05)
+
+
+def _at_work(place: Path) -> list[int]:
+    """Return the programs that stand in a test's folders, or were started with a path in them."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            words = (process / "cmdline").read_bytes()
+            where = str((process / "cwd").readlink())
+            if words and (where.startswith(str(place)) or os.fsencode(place) in words):
+                found.append(int(process.name))
+    return [pid for pid in found if pid != os.getpid()]
 
 
 @contextmanager

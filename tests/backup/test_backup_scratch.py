@@ -146,3 +146,20 @@ subprocess.Popen(["sh", "-c", 'sleep 0.3; exec "$@"', "late", *words], start_new
     subprocess.run([sys.executable, "-c", late, str(done)], check=True)
     time.sleep(1)
     assert not done.exists()
+
+
+def test_the_sweep_ends_what_a_dead_test_left_at_work(tmp_path: Path) -> None:
+    base = tmp_path / "s"
+    dead = """
+import os, subprocess, sys
+from pathlib import Path
+from msp.backup.scratch import scratch
+with scratch(Path(sys.argv[1])) as space:
+    subprocess.Popen(["sleep", "600"], cwd=space.path, start_new_session=True)
+    subprocess.Popen(["sh", "-c", "trap : QUIT; while :; do sleep 1; done", str(space.path)])
+    os.kill(os.getpid(), 9)
+"""
+    subprocess.run([sys.executable, "-c", dead, str(base)], check=False)
+    assert subprocess.run(["pgrep", "-f", str(base)], check=False, capture_output=True).returncode == 0
+    assert len(sweep(base)) == 1
+    assert subprocess.run(["pgrep", "-f", str(base)], check=False, capture_output=True).returncode == 1
