@@ -18,7 +18,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from msp import log, master_key
 from msp.clock import utc_now
-from msp.db import Model
+from msp.db import Model, locked
 from msp.errors import Conflict, Misconfigured, NotFound
 from msp.master_key import create_key_file as create_key_file
 from msp.secret import Secret as Secret  # given out by the vault, so known here too
@@ -102,7 +102,7 @@ def row_of(session: Session, name: str, client_id: int, *, lock: bool = False) -
     """Return what is known of a secret. Raises NotFound."""
     query = select(VaultSecret).where(VaultSecret.client_id == client_id, VaultSecret.name == name)
     if lock:
-        query = query.with_for_update().execution_options(populate_existing=True)
+        query = locked(query)
     row = session.scalar(query)
     if row is None:
         raise NotFound(f"There is no secret {name!r} for this client.", advice="Add it with msp vault put.")
@@ -161,7 +161,7 @@ class Vault:
         """Store or replace a secret of one client (0: the provider); versions of an earlier rotation go with it."""
         sealed = self._sealed(session, name, value, client_id)
         query = select(VaultSecret).where(VaultSecret.client_id == client_id, VaultSecret.name == name)
-        row = session.scalar(query.with_for_update().execution_options(populate_existing=True))
+        row = session.scalar(locked(query))
         if row is None:
             row = VaultSecret(client_id=client_id, name=name)
             session.add(row)
@@ -229,7 +229,7 @@ class Vault:
 
     def rewrap(self, session: Session, new_master: bytes) -> int:
         """Wrap every data key under `new_master` and return how many; secrets themselves stay as they are."""
-        rows = list(session.scalars(select(VaultKey).with_for_update().execution_options(populate_existing=True)))
+        rows = list(session.scalars(locked(select(VaultKey))))
         for row in rows:
             row.wrapped = _seal(new_master, self._unwrapped(row), f"data-key:{row.client_id}")
         self._masters = [new_master]

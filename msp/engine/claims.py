@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, CursorResult, and_, bindparam, select, upd
 from sqlalchemy.orm import Session
 
 from msp.clock import utc_now
-from msp.db import inserting
+from msp.db import inserting, locked
 from msp.engine.models import EffectClaim
 from msp.errors import Conflict, Misconfigured, NotFound
 
@@ -131,7 +131,7 @@ def claim_many(session: Session, keys: Sequence[ClaimKey], worker: str, now: dat
 
 def _locked(session: Session, keys: Sequence[ClaimKey]) -> list[EffectClaim]:
     query = select(EffectClaim).where(_these(keys)).order_by(EffectClaim.id)
-    return list(session.scalars(query.with_for_update().execution_options(populate_existing=True)))
+    return list(session.scalars(locked(query)))
 
 
 def _key(claim: EffectClaim) -> ClaimKey:

@@ -71,7 +71,7 @@ def known(session: Session, client_id: int, secret: str, *, lock: bool = False) 
     stored = name.name  # of ours the plain name, of another store's the whole reference
     query = select(VaultSecret).where(VaultSecret.client_id == client_id, VaultSecret.name == stored)
     if lock:
-        query = query.with_for_update().execution_options(populate_existing=True)
+        query = db.locked(query)
     return session.scalar(query)
 
 

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from msp import evidence
+from msp import db, evidence
 from msp.clock import utc_now
 from msp.contracts import agreements
 from msp.contracts.change import local_day
@@ -34,7 +34,7 @@ def sign(
     client = session.get_one(Client, contract.client_id)
     zone = ZoneInfo(client.time_zone)
     known = select(Contract).where(Contract.client_id == client.id).order_by(Contract.id)
-    session.execute(known.with_for_update().execution_options(populate_existing=True))  # one is signed at a time
+    session.execute(db.locked(known))  # one is signed at a time
     if not contract.draft:
         raise Conflict(f"Contract {contract.reference} is signed already.", advice="Amend it instead.")
     first = begins or contract.starts_on
