@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from msp import db, evidence
@@ -118,12 +118,20 @@ def of_items(session: Session, items: Iterable[ConfigurationItem]) -> list[tuple
 def of_run(session: Session, run_id: int, shard: int) -> list[tuple[int, str, str]]:
     """Return what `fetch` needs to drive one shard of a run: its hosts' credentials and its secret parameters."""
     run = session.get_one(Run, run_id)
-    hosts = (
-        select(ConfigurationItem)
+    one_of_each = (
+        select(func.min(ConfigurationItem.id))
         .join(RunHost, RunHost.asset_id == ConfigurationItem.id)
         .where(RunHost.run_id == run.id, RunHost.shard == shard, RunHost.outcome.is_(None))
+        .group_by(
+            ConfigurationItem.client_id,
+            ConfigurationItem.bastion_id,
+            ConfigurationItem.credential_kind,
+            ConfigurationItem.secret_name,
+            ConfigurationItem.become_secret_name,
+        )
     )
-    wanted = of_items(session, session.scalars(hosts))
+    hosts = session.scalars(select(ConfigurationItem).where(ConfigurationItem.id.in_(one_of_each)))
+    wanted = of_items(session, hosts)
     keys = _keys_of(session, {run.client_id} if run.client_id else set())
     for value in run.parameters.values():
         if run.client_id and isinstance(value, str) and value.startswith("bao:"):

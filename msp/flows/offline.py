@@ -32,7 +32,7 @@ def wait(session: Session, run_id: int, shard: int, now: datetime) -> list[str]:
         RunHost.run_id == run.id, RunHost.shard == shard, RunHost.outcome == "unreachable", ~sent.exists()
     )
     silent = list(session.scalars(query.order_by(RunHost.position)))
-    if not silent or catalogue.parse(run.document).playbook.offline != "wait":
+    if not silent or catalogue.kept(run.document).playbook.offline != "wait":
         return []
     until = deadline(session, run, now)
     for host in silent:

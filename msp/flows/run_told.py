@@ -83,9 +83,7 @@ def _follow(session: Session, run: Run, hosts: list[RunHost], proof: evidence.Ev
 def _heals(run: Run, symptom: str | None) -> bool:
     """Return whether the playbook says that it mends this symptom; one that only reads mends nothing."""
     return (
-        run.action_class != "read"
-        and symptom is not None
-        and symptom in catalogue.parse(run.document).playbook.symptoms
+        run.action_class != "read" and symptom is not None and symptom in catalogue.kept(run.document).playbook.symptoms
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -91,13 +92,22 @@ def parse(document: bytes | str, path: Path | None = None, own: str = "") -> Fou
     return Found(playbook, text, folder)
 
 
+@lru_cache(maxsize=16)
+def kept(document: str) -> Found:
+    """Return a playbook from its text as a run keeps it: one run asks for it several times, and fleets for the same.
+
+    Raises Misconfigured with every fault and its line.
+    """
+    return parse(document)
+
+
 def again(document: str, own: str = "") -> Found:
     """Return a playbook from its text as a run keeps it, with the folder of the file that still says the same.
 
     Files beside a playbook that has changed since are not taken.
     Raises Misconfigured with every fault and its line.
     """
-    found = parse(document)
+    found = kept(document)
     if not whole.reaches_out(found.playbook):
         return found
     written = document.encode("utf-8")
@@ -118,7 +128,7 @@ def digest_of(document: str, parameters: Mapping[str, Any], own: str = "") -> st
 
     Raises as `planned` does.
     """
-    if not whole.reaches_out(parse(document).playbook):
+    if not whole.reaches_out(kept(document).playbook):
         return digest(document)
     return planned(document, parameters, own, secret=lambda _: Secret("")).digest
 

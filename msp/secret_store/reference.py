@@ -7,6 +7,7 @@ of a secret in OpenBao or HashiCorp Vault (engine KV, version 2). A plain NAME m
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from msp.errors import Misconfigured, Refused
 
@@ -36,6 +37,7 @@ class Reference:
         return str(self) if which == "current" else f"{self}@{which}"
 
 
+@lru_cache(maxsize=1024)
 def parse(text: str) -> Reference:
     """Return a reference. Raises Misconfigured for what is none."""
     which = "current"

@@ -70,7 +70,7 @@ def head(session: Session, run: Run) -> dict[str, Any]:
 def longest_of(run: Run) -> Any:
     """Return the time within which a host must be done, or None if the playbook does not read any more."""
     try:
-        book = catalogue.parse(run.document, own=own()).playbook
+        book = catalogue.kept(run.document).playbook
     except MspError:
         return None
     return book.limits.run or book.limits.connect + len(book.steps) * book.limits.step
@@ -79,7 +79,7 @@ def longest_of(run: Run) -> Any:
 def planned_steps(run: Run) -> dict[int, str]:
     """Return the steps of the playbook as it ran by number, as far as they are known before it ran."""
     try:
-        book = catalogue.parse(run.document, own=own()).playbook
+        book = catalogue.kept(run.document).playbook
     except MspError:
         return {}
     if any(step.loop is not None or step.do.kind == "include" for step in book.steps):
