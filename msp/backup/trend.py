@@ -22,8 +22,17 @@ class Point:
 
     @property
     def kept(self) -> bool | None:
-        """Whether the promise was kept; None where nothing was measured or promised."""
-        return None if self.measured is None or self.promised is None else self.measured <= self.promised
+        """Whether the promise was kept, which no failed test does; None where nothing was measured or promised."""
+        if self.promised is None or self.verdict == "error":
+            return None
+        if self.verdict == "fail":  # however fast it was: the business had not come back
+            return False
+        return None if self.measured is None else not self.late
+
+    @property
+    def late(self) -> bool:
+        """Whether it took longer, or lost more, than was promised."""
+        return self.measured is not None and self.promised is not None and self.measured > self.promised
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +59,7 @@ class Trend:
 
     @property
     def judged(self) -> int:
-        """How many were measured against a promise."""
+        """How many were held against a promise."""
         return sum(point.kept is not None for point in self.points)
 
     @property

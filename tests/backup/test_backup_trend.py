@@ -56,6 +56,21 @@ def test_what_measured_nothing_counts_for_no_promise_and_is_told() -> None:
     assert trend("rto", days(None), lambda _: None, NOW).plain()["last_s"] is None
 
 
+def test_what_failed_keeps_no_promise_however_fast_it_was() -> None:
+    ended = [*days(30, 90, None), *days(30)]
+    ended[1].verdict, ended[2].verdict, ended[3].verdict = "fail", "fail", "error"
+    ended[3].finished_at = NOW
+    found = trend("rto", ended, lambda _: timedelta(seconds=60), NOW)
+    assert [point.kept for point in found.points] == [True, False, False, None]
+    assert (found.judged, found.kept) == (3, 1)
+    assert trend("rto", ended, lambda _: None, NOW).judged == 0
+    chart = trend_chart.draw(found, ZoneInfo("Europe/Berlin"), NOW)
+    assert chart
+    assert [(dot.late, dot.failed) for dot in chart.dots] == [
+        (False, False), (True, True), (False, True), (False, False)
+    ]  # fmt: skip
+
+
 def test_tests_at_work_and_of_long_ago_are_left_out() -> None:
     old = Done(NOW - timedelta(days=400), timedelta(seconds=5))
     running = Done(None, None, verdict=None)
@@ -78,7 +93,7 @@ def test_the_drawing_stays_inside_whatever_was_measured(measured: list[float | N
     limit = None if promised is None else timedelta(seconds=promised)
     found = trend("rto", days(*measured), lambda _: limit, NOW)
     chart = trend_chart.draw(found, ZoneInfo("Europe/Berlin"), NOW)
-    assert (chart is None) == (not found.timed)
+    assert (chart is None) == (len(found.timed) < 2)
     if chart:
         assert len(chart.dots) == len(measured)
         assert all(LEFT <= dot.x <= WIDTH - RIGHT + 0.1 for dot in chart.dots)

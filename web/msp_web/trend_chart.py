@@ -23,6 +23,7 @@ class Dot:
     x: float
     y: float | None
     late: bool
+    failed: bool
     test: int
     at: datetime
     measured: timedelta | None
@@ -41,8 +42,8 @@ class Chart:
 
 
 def draw(trend: Trend, zone: ZoneInfo, now: datetime) -> Chart | None:
-    """Return the drawing of a trend; None if nothing was measured. `zone`: of the months beneath."""
-    if not trend.timed:
+    """Return the drawing of a trend; None with less than two measurements. `zone`: of the months beneath."""
+    if len(trend.timed) < 2:
         return None
     points = thinned(trend.points, MOST)
     first, last = points[0].at, max(points[-1].at, now)
@@ -62,8 +63,8 @@ def draw(trend: Trend, zone: ZoneInfo, now: datetime) -> Chart | None:
         return round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * min(value / top, 1.0), 1)
 
     dots = tuple(
-        Dot(x(one.at), None if one.measured is None else y(one.measured), one.kept is False, one.test, one.at,
-            one.measured)
+        Dot(x(one.at), None if one.measured is None else y(one.measured), one.late, one.verdict == "fail", one.test,
+            one.at, one.measured)
         for one in points
     )  # fmt: skip
     rows = tuple(
