@@ -68,6 +68,11 @@ class Trend:
         return sum(point.kept is True for point in self.points)
 
     @property
+    def failed(self) -> int:
+        """How many of these failed, and so did not keep it, however fast they were."""
+        return sum(point.kept is False and point.verdict == "fail" for point in self.points)
+
+    @property
     def change(self) -> float | None:
         """By how much the median of the newer half exceeds that of the older: 0.5 is half as much again.
 

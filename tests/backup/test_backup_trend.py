@@ -62,7 +62,7 @@ def test_what_failed_keeps_no_promise_however_fast_it_was() -> None:
     ended[3].finished_at = NOW
     found = trend("rto", ended, lambda _: timedelta(seconds=60), NOW)
     assert [point.kept for point in found.points] == [True, False, False, None]
-    assert (found.judged, found.kept) == (3, 1)
+    assert (found.judged, found.kept, found.failed) == (3, 1, 2)
     assert trend("rto", ended, lambda _: None, NOW).judged == 0
     chart = trend_chart.draw(found, ZoneInfo("Europe/Berlin"), NOW)
     assert chart

@@ -96,14 +96,16 @@ def test_nothing_measured_draws_nothing() -> None:
 def test_the_trend_is_drawn_and_said_for_staff_and_client(browser: Browser, log_in: LogIn, ids: Ids) -> None:
     plan, now = ids["alfa"]["plan_id"], utc_now()
     with db.begin() as session:
-        for days, minutes in ((40, 20), (30, 30), (20, 90)):
+        for days, minutes, verdict in ((40, 20, "pass"), (30, 30, "pass"), (25, 5, "fail"), (20, 90, "pass")):
             at = now - timedelta(days=days)
-            session.add(RestoreTest(plan_id=plan, started_at=at, finished_at=at, verdict="pass", highest_rung=5,
+            session.add(RestoreTest(plan_id=plan, started_at=at, finished_at=at, verdict=verdict, highest_rung=5,
                                     rto=timedelta(minutes=minutes)))  # fmt: skip
     for page in (browser.get(f"/backups/{plan}").text, log_in("boss@alfa.example").get(f"/portal/backups/{plan}").text):
         assert page.count('<figure class="trend') == 1  # nothing is known of the age of the data
-        assert "the worst of 4 tests was" in page
-        assert "3 of 4 kept the promise." in page
+        assert "the worst of 5 tests was" in page
+        assert "3 of 5 kept the promise." in page
+        assert "1 failed: that keeps no promise, however fast it was." in page
+        assert 'class="failed"' in page
         assert page.count('class="late"') >= 1
 
 
