@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import seed
 from clicking import Browser
-from flask import Flask
+from flask import Flask, request
 from test_web_walk import PLAIN, address, routes
 
 import msp_web
@@ -185,3 +185,15 @@ def test_nasty_values_in_a_form_are_no_error_of_ours(app: Flask, ids: Ids, log_i
 def test_a_text_is_the_number_of_a_row_or_of_none() -> None:
     assert all(map(storable, ("1", "123456789012345678", 1, 2**62)))
     assert not any(map(storable, ("", "abc", "-1", "1.0", " 1", "٣", "²", "9" * 19, "9" * 5000, 2**63)))
+
+
+def test_no_text_of_a_page_or_a_form_holds_a_nul(app: Flask, log_in: LogIn) -> None:
+    with app.test_request_context("/runs/?q=a%00b&q=%00&a%00=1"):
+        assert request.args.getlist("q") == ["ab", ""]
+        assert request.args["a"] == "1"
+    for kind in ("application/x-www-form-urlencoded", "multipart/form-data"):
+        with app.test_request_context("/", method="POST", content_type=kind, data={"text": "two\x00 words"}):
+            assert request.form["text"] == "two words"
+    browser = log_in("admin@provider.example")
+    for path in ("/tickets", "/assets/", "/assets/list.csv", "/runs/", "/evidence/"):
+        assert browser.get(path, query_string={"q": "a\x00b", "kind": "\x00", "state": "\x00"}).status_code == 200, path

@@ -10,6 +10,7 @@ from msp import db, events
 from msp.migrations import import_models
 from msp.settings import Settings
 from msp_web import access, filters, language, problem, security, static_files
+from msp_web.asked import Asked
 from msp_web.unit import read_only
 
 #: Every room of pages; `views/<room>.py` holds its blueprint as `bp`, `templates/<room>/` its pages.
@@ -65,6 +66,7 @@ def create_app(settings: Settings) -> Flask:
     import_models()
     db.use(settings.database_url)
     app = Flask(__name__)
+    app.request_class = Asked
     app.config.update(MSP_SETTINGS=settings, TEMPLATES_AUTO_RELOAD=False)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     language.install(app, settings.language)

@@ -142,7 +142,7 @@ def narrowed(query: Select[Evidence], subject: str) -> Select[Evidence]:
 @portal()
 def evidence_list() -> str:
     """List what was done for this client, newest first."""
-    subject = request.args.get("q", "").replace("\x00", "").strip()[:100]
+    subject = request.args.get("q", "").strip()[:100]
     query = narrowed(visible(select(Evidence), Evidence), subject).order_by(Evidence.id.desc()).limit(PAGE + 1)
     if (after := whole_number("after")) is not None:
         query = query.where(Evidence.id < after)

@@ -43,7 +43,7 @@ def index() -> str:
     wanted = queue.Filter(
         client_ids=[own_client()],
         is_open=None if show == "all" else True,
-        words=request.args.get("q", "").replace("\x00", "").strip()[:200],
+        words=request.args.get("q", "").strip()[:200],
     )
     with read_only() as session:
         rows = queue.rows(session, wanted, limit=PAGE + 1, after=keyset.read(request.args.get("after", "")))
@@ -123,7 +123,7 @@ def why(ticket_id: int) -> str:
 
 def written(name: str) -> str:
     """Return what was typed into a field, no longer than LONGEST. No database takes a NUL."""
-    return request.form.get(name, "").replace("\x00", "")[:LONGEST]
+    return request.form.get(name, "")[:LONGEST]
 
 
 def acted(ticket_id: int, act: Callable[[Session], object], words: str) -> ResponseReturnValue:
