@@ -34,7 +34,7 @@ def sign(
     client = session.get_one(Client, contract.client_id)
     zone = ZoneInfo(client.time_zone)
     known = select(Contract).where(Contract.client_id == client.id).order_by(Contract.id)
-    session.execute(db.locked(known))  # one is signed at a time
+    session.scalars(db.locked(known)).all()  # one is signed at a time; rows are read anew as they are fetched
     if not contract.draft:
         raise Conflict(f"Contract {contract.reference} is signed already.", advice="Amend it instead.")
     first = begins or contract.starts_on
