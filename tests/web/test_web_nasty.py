@@ -2,20 +2,23 @@
 
 import ast
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 
 import pytest
 import seed
 from clicking import Browser
-from flask import Flask, request
+from flask import Flask, g, request
 from test_web_walk import PLAIN, address, routes
 
 import msp_web
 from msp import db
+from msp.clock import utc_now
 from msp.people import users
 from msp_web import api_models
 from msp_web.access import storable
+from msp_web.views.dispatch import day_asked
 
 Ids = dict[str, dict[str, int]]
 LogIn = Callable[[str], Browser]
@@ -197,3 +200,22 @@ def test_no_text_of_a_page_or_a_form_holds_a_nul(app: Flask, log_in: LogIn) -> N
     browser = log_in("admin@provider.example")
     for path in ("/tickets", "/assets/", "/assets/list.csv", "/runs/", "/evidence/"):
         assert browser.get(path, query_string={"q": "a\x00b", "kind": "\x00", "state": "\x00"}).status_code == 200, path
+
+
+def test_days_and_times_that_people_type_are_read_in_one_place() -> None:
+    stored = {"cron_words", "keyset", "words_of_backups", "views.backup_drafts", "views.replans"}  # by ourselves
+    machines = {"views.field"}  # a phone whose clock is wrong shall lose nothing
+    readers = {
+        module
+        for module, tree in trees().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr in ("fromisoformat", "strptime")
+    }
+    assert readers == {"dates"} | stored | machines
+
+
+@pytest.mark.parametrize("day", ["0001-01-01", "1999-12-31", "2101-01-01", "9999-12-31", "soon", ""])
+def test_a_day_out_of_reach_is_today_on_the_board(app: Flask, day: str) -> None:
+    with app.test_request_context("/dispatch/", query_string={"day": day}):
+        g.actor = None
+        assert abs(day_asked() - utc_now().date()) <= timedelta(days=1)

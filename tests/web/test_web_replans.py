@@ -231,7 +231,7 @@ def test_shifts_repeat_on_the_technicians_clock_over_the_change_to_winter_time(b
     for wrong, words in (
         ({"begins": "0001-01-01T00:00"}, "The year 1 is out of reach."),
         ({"ends": "9999-12-31T23:59"}, "The year 9999 is out of reach."),
-        ({"begins": "soon"}, "no date and time"),
+        ({"begins": "soon"}, "That is not a date and time."),
         ({"overtime": "999999999999999"}, "8 hours of overtime"),
         ({"weeks": "999999999999999"}, "At most 26 weeks"),
     ):

@@ -30,12 +30,22 @@ def month(text: str) -> date:
 
 def instant(text: str, zone: tzinfo) -> datetime:
     """Return an instant in UTC; a text without an offset is of `zone`. Raises Misconfigured."""
+    found = _date_and_time(text)
+    return (found if found.tzinfo else found.replace(tzinfo=zone)).astimezone(UTC)
+
+
+def wall(text: str) -> datetime:
+    """Return a date and time as a clock on a wall shows them, without a zone. Raises Misconfigured."""
+    return _date_and_time(text).replace(tzinfo=None)
+
+
+def _date_and_time(text: str) -> datetime:
     try:
         found = datetime.fromisoformat(text)
     except ValueError as error:
         raise Misconfigured("That is not a date and time.", advice="Choose it from the calendar.") from error
     within(found)
-    return (found if found.tzinfo else found.replace(tzinfo=zone)).astimezone(UTC)
+    return found
 
 
 def within(found: date) -> date:

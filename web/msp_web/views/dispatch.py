@@ -21,7 +21,7 @@ from msp.flows import placing, replans
 from msp.flows import visits as flows
 from msp.people.access import may
 from msp.remote.output import shown
-from msp_web import day_board, language
+from msp_web import dates, day_board, language
 from msp_web.access import actor, can, requires, scoped, visible
 from msp_web.ticket_page import newest
 from msp_web.unit import read_only, unit_of_work
@@ -32,19 +32,16 @@ bp = Blueprint("dispatch", __name__, url_prefix="/dispatch")
 
 OVER = frozenset({"done", "cancelled"})
 STEP = 300  # seconds
-YEARS = 20  # as far as the board is turned back or on
 FAR = timedelta(days=400)  # from now: nobody plans further
 WINDOW = timedelta(hours=1)  # of arrival, as it is offered to be told to the client
 
 
 def day_asked() -> date:
     """Return the day in the address, else today in the viewer's zone."""
-    today = utc_now().astimezone(language.zone()).date()
     try:
-        asked = date.fromisoformat(request.args.get("day", ""))
-    except ValueError:
-        return today
-    return asked if abs(asked.year - today.year) < YEARS else today
+        return dates.day(request.args.get("day", ""))
+    except Misconfigured:
+        return utc_now().astimezone(language.zone()).date()
 
 
 @bp.get("/")
@@ -151,11 +148,7 @@ def local(at: datetime) -> str:
 
 def instant(text: str) -> datetime:
     """Return the instant that a script (with its zone) or a field (in the viewer's) names. Raises Misconfigured."""
-    try:
-        found = datetime.fromisoformat(text)
-        at = (found if found.tzinfo else found.replace(tzinfo=language.zone())).astimezone(UTC)
-    except (ValueError, OverflowError) as error:
-        raise Misconfigured("That is no date and time.", advice="Write it as 2026-03-31 14:30.") from error
+    at = dates.instant(text, language.zone())
     if abs(at - utc_now()) > FAR:
         raise Misconfigured("That time is too far away.", advice="Choose one within a year.")
     return at

@@ -14,7 +14,7 @@ from msp.dispatch import technicians
 from msp.dispatch.models import Shift
 from msp.errors import Conflict, Misconfigured, MspError, NotFound
 from msp.people.models import User
-from msp_web import language
+from msp_web import dates, language
 from msp_web.access import actor, requires
 from msp_web.unit import read_only, unit_of_work
 from msp_web.views.desk import number_of
@@ -23,7 +23,6 @@ bp = Blueprint("technicians", __name__, url_prefix="/dispatch/technicians")
 
 WEEKDAYS = frozenset("0123456")
 DAY = 24 * 60  # minutes: more than any overtime that is let in
-YEARS = range(2000, 2101)
 
 
 @bp.get("")
@@ -104,8 +103,8 @@ def add_shifts() -> ResponseReturnValue:
             added = technicians.add_shifts(
                 session,
                 number_of(who) or 0,
-                wall(form.get("begins", "")),
-                wall(form.get("ends", "")),
+                dates.wall(form.get("begins", "")),
+                dates.wall(form.get("ends", "")),
                 kind=form.get("kind", ""),
                 days=(number_of(form.get("weeks")) or 0) * 7 or 1,
                 weekdays=frozenset(int(day) for day in form.getlist("weekday") if day in WEEKDAYS),
@@ -119,17 +118,6 @@ def add_shifts() -> ResponseReturnValue:
     else:
         flash(gettext("That stands there already."), "info")
     return redirect(url_for("technicians.index", who=who), 303)
-
-
-def wall(text: str) -> datetime:
-    """Return a date and time as typed, on the technician's clock. Raises Misconfigured."""
-    try:
-        found = datetime.fromisoformat(text).replace(tzinfo=None)
-    except ValueError as error:
-        raise Misconfigured("That is no date and time.", advice="Write it as 2026-03-31 14:30.") from error
-    if found.year not in YEARS:
-        raise Misconfigured(f"The year {found.year} is out of reach.", advice="Give one from 2000 to 2100.")
-    return found
 
 
 @bp.post("/shifts/remove")
