@@ -181,6 +181,8 @@ def test_a_draft_is_in_force_only_once_it_is_signed(app: Flask, ids: Ids, log_in
         assert begins == ends
         assert billing.closable(session, [draft], utc_now() + timedelta(days=90)) == []
     assert log_in("tech@provider.example").send(f"{address}/sign").status_code == 403
+    staff.send(f"{address}/sign", begins="2101-01-01")
+    assert "The year 2101 is out of reach." in staff.get(address).text  # and nothing begins on another day than typed
     staff.send(f"{address}/sign", begins=today.isoformat())
     assert f"Contract {before.reference} of this client is in force in these days too." in staff.get(address).text
     answer = staff.send(f"{address}/sign", begins=(today + timedelta(days=5)).isoformat(), replace="1")

@@ -86,8 +86,9 @@ def save(contract_id: int) -> ResponseReturnValue:
 @requires("contract.edit")
 def sign(contract_id: int) -> ResponseReturnValue:
     """Put a draft in force."""
-    begins = day_of(request.form.get("begins", ""))
+    typed = request.form.get("begins", "")
     try:
+        begins = dates.day(typed) if typed else None
         with unit_of_work() as session:
             contract = scoped(session, Contract, contract_id)
             require_edit(contract)
