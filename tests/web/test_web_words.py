@@ -1,17 +1,22 @@
 """How values read: durations in words, instants in the viewer's zone, money by locale, a week as a grid."""
 
+import ast
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from clicking import Browser
 from flask import Flask, g
 from flask_babel import refresh
 
+import msp
+import msp_web
 from msp.clock import utc_now
 from msp.people.access import Actor
 from msp_web import filters
+from msp_web import portal_words as portal_words  # joins words.py
 from msp_web.views.assets import plain_cell
 from msp_web.views.contracts import week_of
 from msp_web.words import BADGES, WORDS, badge_of, word
@@ -126,3 +131,28 @@ def test_programs_get_problem_documents_and_page_parts_get_parts(app: Flask, log
     assert (away.status_code, away.headers["HX-Redirect"]) == (401, "/log-in?next=/assets/")
     large = log_in("tech@provider.example").post("/account", data={"name": "x" * (17 * 1024 * 1024)})
     assert large.status_code == 413
+
+
+def recorded() -> Iterator[str]:
+    """Yield the kinds of evidence that are written into a client's chain, as the code names them."""
+    for room in (msp, msp_web):
+        for file in Path(room.__path__[0]).rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+                if not isinstance(node, ast.Call) or len(node.args) < 2:
+                    continue
+                name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+                proves = ast.unparse(node.func) in ("evidence.record", "record") and "client_id" in [
+                    one.arg for one in node.keywords
+                ]
+                if proves or name == "_prove":
+                    yield from (
+                        one.value
+                        for one in node.args[1:]
+                        if isinstance(one, ast.Constant) and isinstance(one.value, str) and "." in one.value
+                    )
+
+
+def test_every_kind_of_evidence_that_a_client_reads_has_words() -> None:
+    kinds = set(recorded())
+    assert {"contract.drafted", "contract.signed", "host_key.change_asked", "console.opened"} <= kinds
+    assert sorted(kinds - WORDS["act"].keys()) == []

@@ -15,6 +15,7 @@ from msp.backup.proof import ERRORS_ALLOWED, Proof
 from msp.contracts.terms import Terms
 from msp.people.models import User
 from msp_web import language
+from msp_web import words_of_evidence as words_of_evidence
 from msp_web.filters import duration, moment, zone_name
 from msp_web.words import WARN, WORDS, Badge, badge_of, word
 
@@ -33,52 +34,6 @@ WORDS["urgency"] = {
 WORDS["wish"] = {
     "incident": _("Something does not work"),
     "request": _("I need something new or changed"),
-}
-#: Acts as evidence names them.
-WORDS["act"] = {
-    "ticket.opened": _("ticket opened"),
-    "ticket.resolved": _("ticket resolved"),
-    "ticket.closed": _("ticket closed"),
-    "ticket.cancelled": _("ticket cancelled"),
-    "ticket.breached": _("a promised time was missed"),
-    "run.requested": _("remote action asked for"),
-    "run.refused": _("remote action refused by the contract"),
-    "run.approved": _("remote action approved"),
-    "run.declined": _("remote action declined"),
-    "run.expired": _("remote action not approved in time"),
-    "run.started": _("remote action begun"),
-    "run.steps": _("steps of a remote action"),
-    "run.finished": _("remote action ended"),
-    "run.cancelled": _("remote action cancelled"),
-    "run.doubt_resolved": _("a doubt was cleared up"),
-    "restore.tested": _("backup restored as a test"),
-    "backup_plan.created": _("backup watched from now on"),
-    "contract.version_added": _("contract amended"),
-    "client.added": _("client added"),
-    "asset.added": _("configuration item added"),
-    "host_key.pinned": _("host key pinned"),
-    "secret.stored": _("secret put into the vault"),
-    "billing.not_proposed": _("work not billed"),
-    "schedule.missed": _("a scheduled time was missed"),
-    "user.added": _("person added"),
-    "user.enabled": _("person let in"),
-    "user.disabled": _("person kept out"),
-    "user.password_changed": _("password changed"),
-    "user.logged_in": _("logged in"),
-}
-#: What evidence is about.
-WORDS["thing"] = {
-    "ticket": _("ticket"),
-    "run": _("remote action"),
-    "backup_plan": _("backup"),
-    "restore_test": _("restore test"),
-    "contract": _("contract"),
-    "user": _("person"),
-    "asset": _("configuration item"),
-    "configuration_item": _("configuration item"),
-    "client": _("client"),
-    "work_order": _("visit"),
-    "appointment": _("visit"),
 }
 BILLING: dict[str, Badge] = {
     "proposed": Badge(_("proposed"), WARN, "hourglass"),
