@@ -143,3 +143,12 @@ def test_the_page_has_a_row_for_each_and_says_what_a_clause_would_say(
     assert "must be a time like 08:30" in wrong.text
     assert browser.send(f"{path}/reads?clause=99", **draft).text.strip() == ""
     assert log_in("tech@provider.example").send(f"{path}/reads?clause=1", **draft).status_code == 403
+
+
+def test_a_number_that_is_null_is_an_empty_field() -> None:
+    document = copy.deepcopy(FULL)
+    document["lines"][0]["included_minutes"] = None
+    assert terms.problems(document) == []
+    draft = terms_form.of_fields(terms_form.values_of(document), document)
+    assert draft.problems == {}
+    assert draft.value("line-0-included_minutes") == ""

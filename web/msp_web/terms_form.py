@@ -129,7 +129,7 @@ def values_of(document: Mapping[str, Any]) -> Values:
         for key in ("id", "kind", "name", "calendar", *MONEY):
             found[f"line-{number}-{key}"] = [str(line.get(key) or "")]
         for key in WHOLE:
-            found[f"line-{number}-{key}"] = [str(line.get(key, ""))]
+            found[f"line-{number}-{key}"] = [str(line[key]) if line.get(key) is not None else ""]
         for priority, row in line.get("targets", {}).items():
             for milestone in MILESTONES:
                 found[f"line-{number}-{priority}-{milestone}"] = [str(row.get(milestone) or "")]
