@@ -277,3 +277,21 @@ def test_visits_that_overlap_stand_below_each_other_and_proposals_give_way() -> 
         ("proposed", 1), ("confirmed", 0), ("confirmed", 0),
     ]  # fmt: skip
     assert drawn.lanes[0].levels == 2
+
+
+def test_an_undo_touches_no_visit_of_another_work_order(browser: Browser, order_id: int) -> None:
+    with db.begin() as session:
+        other = session.get_one(WorkOrder, order_id)
+        technician = session.scalars(select(Technician).order_by(Technician.id.desc())).first()
+        assert technician is not None
+        begins = utc_now() + timedelta(hours=2)
+        visit = placing.place(session, other.id, technician.id, begins, by="test", now=utc_now())
+        mine = visits.propose(
+            session, client_id=other.client_id, summary="Look at it", duration=timedelta(hours=1), now=utc_now()
+        )
+        version = visit.version
+        number, mine_id = visit.id, mine.id
+    answer = browser.send(f"/dispatch/{mine_id}/undo", visit=number, version=version)
+    assert answer.status_code == 404
+    with db.read() as session:
+        assert session.get_one(Appointment, number).state == "confirmed"

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from msp.clock import utc_now
 from msp.dispatch import feedback, reasons, visits
 from msp.dispatch.models import Appointment, Technician, WorkOrder
-from msp.errors import Misconfigured, Refused
+from msp.errors import Misconfigured, NotFound, Refused
 from msp.flows import placing
 from msp.flows import visits as flows
 from msp.people.access import may
@@ -127,6 +127,8 @@ def undo(work_order_id: int) -> ResponseReturnValue:
         order = scoped(session, WorkOrder, work_order_id)
         may_plan(order)
         visit = scoped(session, Appointment, number_of(form.get("visit")) or 0)
+        if visit.work_order_id != order.id:
+            raise NotFound("This work order has no such visit.", advice="Look at it again.")
         version = number_of(form.get("version")) or 0
         if form.get("technician"):
             who, at = chosen(session, form["technician"]), instant(form.get("starts_at", ""))
