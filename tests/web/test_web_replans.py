@@ -15,6 +15,7 @@ from msp.contracts.models import Site
 from msp.dispatch import technicians, visits
 from msp.dispatch.models import Depot, Replan, Shift, Technician, WorkOrder
 from msp.flows import placing
+from msp.people import users
 from msp.people.models import User
 
 LogIn = Callable[[str], Browser]
@@ -181,6 +182,27 @@ def test_a_technician_is_linked_with_a_user_and_that_user_finds_the_phone_page(b
     ):
         refused = browser.send("/dispatch/technicians/save", who=lea.id, **{**person, **wrong})
         assert refused.status_code == 422, wrong
+
+
+def test_a_technician_keeps_a_user_that_is_locked_and_a_garbled_number_adds_nobody(browser: Browser) -> None:
+    with db.begin() as session:
+        name = f"Locked {utc_now():%H%M%S%f}"
+        user = users.add(
+            session, email=f"{name.replace(' ', '.')}@p.example", name=name, password="x" * 12, roles=["technician"],
+            by="test",
+        )  # fmt: skip
+        user.active = False
+        who = Technician(name=name, skills={}, time_zone="UTC", user_id=user.id)
+        session.add(who)
+        session.flush()
+        ident, linked = who.id, user.id
+    page = browser.get(f"/dispatch/technicians?who={ident}").text
+    assert f'<option value="{linked}" selected>a user that is locked</option>' in page
+    for garbled in ("abc", "", "9" * 30):
+        answer = browser.send("/dispatch/technicians/save", who=garbled, name=f"{name} 2", time_zone="UTC")
+        assert answer.status_code == 404
+    with db.read() as session:
+        assert session.scalars(select(Technician).where(Technician.name == f"{name} 2")).all() == []
 
 
 def test_the_second_of_two_who_change_a_technician_is_told_and_keeps_what_was_typed(browser: Browser) -> None:

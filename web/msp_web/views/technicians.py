@@ -75,7 +75,7 @@ def save() -> ResponseReturnValue:
         with unit_of_work() as session:
             found = technicians.save(
                 session,
-                number_of(who),
+                None if who == "new" else number_of(who) or 0,
                 name=form.get("name", ""),
                 phone=form.get("phone", ""),
                 skills=technicians.skills_from(form.get("skills", "")),
