@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from msp.contracts import minutes
 from msp.contracts.models import Client
 from msp.dispatch import availability, openings, visits
 from msp.dispatch.models import Appointment, Shift, Technician, WorkOrder
@@ -74,12 +75,12 @@ def judge(
     if opening.detour:
         warns.append(f"{opening.detour // MINUTE} more minutes on the road.")
     if order.due_at is not None and ends_at > order.due_at:
-        late = (ends_at - order.due_at) / MINUTE
-        cost += visits.LATE_COST * late
-        warns.append(f"Done {late:.0f} minutes late.")
+        cost += visits.LATE_COST * ((ends_at - order.due_at) / MINUTE)
+        if visits.is_late(ends_at, order.due_at):
+            warns.append(visits.against_due(ends_at, order.due_at))
     shift_end = _shift_end(session, technician, starts_at)
     if shift_end is not None and ends_at > shift_end:
-        warns.append(f"{(ends_at - shift_end) // MINUTE} minutes of overtime.")
+        warns.append(f"{minutes.words((ends_at - shift_end) // MINUTE)} of overtime.")
     touched += _displaced(session, order, technician, opening.leaves_at, ends_at, client_ids)
     return Verdict((), tuple(warns), tuple(touched), ends_at, cost, leaves)
 

@@ -32,12 +32,13 @@ class Other:
 
 @dataclass(frozen=True, slots=True)
 class Reasons:
-    """In sentences: `here` why it stands where it does (or why nobody goes), `earlier` why not earlier, and the others,
-    those who could go first."""
+    """In sentences: `here` why it stands where it does (or why nobody goes), `warns` what the client would not like
+    about it, `earlier` why not earlier, and the others, those who could go first."""
 
     here: tuple[str, ...]
     earlier: tuple[str, ...]
     others: tuple[Other, ...]
+    warns: tuple[str, ...] = ()
 
 
 def why(
@@ -62,12 +63,12 @@ def why(
             return Reasons(here, (), view.others(people, None, None))
         here = ("Nobody is confirmed yet.", f"{best.technician.name} could go at {view.clock(best.starts_at)}.")
         earlier = view.not_earlier(best.technician, best.starts_at)
-        return Reasons((*here, *best.reasons), earlier, view.others(people, best.technician, best.starts_at))
+        others = view.others(people, best.technician, best.starts_at)
+        return Reasons((*here, *best.reasons), earlier, others, best.warns)
     technician = session.get_one(Technician, standing.technician_id)
     others = view.others(people, technician, standing.starts_at)
-    return Reasons(
-        view.here(technician, standing, others), view.not_earlier(technician, standing.starts_at, standing), others
-    )
+    here, warns = view.here(technician, standing, others)
+    return Reasons(here, view.not_earlier(technician, standing.starts_at, standing), others, warns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +110,11 @@ class _View:
             cost += visits.LATE_COST * max(0.0, (opening.ends_at - self.order.due_at) / MINUTE)
         return cost, missing
 
-    def here(self, technician: Technician, visit: Appointment, others: tuple[Other, ...]) -> tuple[str, ...]:
-        found = []
+    def here(
+        self, technician: Technician, visit: Appointment, others: tuple[Other, ...]
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return what speaks for it, and what the client would not like."""
+        found, warns = [], list[str]()
         if self.order.skills and not visits.lacking(technician, self.order.skills):
             had = ", ".join(f"{skill} {technician.skills[skill]}" for skill in sorted(self.order.skills))
             found.append(f"Has the skills: {had}.")
@@ -124,8 +128,8 @@ class _View:
         if visit.travel:
             found.append(f"{visit.travel // MINUTE} minutes away.")
         if self.order.due_at is not None:
-            late = (visit.ends_at - self.order.due_at) // MINUTE
-            found.append(f"Done {late} minutes late." if late > 0 else f"Done {-late} minutes before it is due.")
+            late = visits.is_late(visit.ends_at, self.order.due_at)
+            (warns if late else found).append(visits.against_due(visit.ends_at, self.order.due_at))
         if visit.promised_from and visit.promised_until:
             begin, end = self.clock(visit.promised_from), self.clock(visit.promised_until)
             found.append(f"The client was told {begin} to {end}.")
@@ -134,7 +138,7 @@ class _View:
             found.append(f"{better.technician.name} would cost {-(better.extra or 0):.0f} less at that time.")
         else:
             found.append("Nobody else who could go at that time costs less.")
-        return tuple(found)
+        return tuple(found), tuple(warns)
 
     def not_earlier(
         self, technician: Technician, starts_at: datetime, visit: Appointment | None = None

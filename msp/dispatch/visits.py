@@ -13,6 +13,7 @@ from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session
 
 from msp import db, events, evidence
+from msp.contracts import minutes
 from msp.contracts.models import Client, Site
 from msp.dispatch import availability, openings
 from msp.dispatch.models import Appointment, Handover, Part, Reservation, Shift, Stock, Technician, WorkOrder
@@ -34,7 +35,10 @@ NEXT_STATES = {
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Somebody who could go. cost: minutes on the road, with lateness and missing parts weighed in; lower is better."""
+    """Somebody who could go. cost: minutes on the road, with lateness and missing parts weighed in; lower is better.
+
+    reasons: what speaks for this one. warns: what the client would not like, such as lateness.
+    """
 
     technician: Technician
     starts_at: datetime
@@ -42,6 +46,7 @@ class Candidate:
     cost: float
     reasons: tuple[str, ...]
     missing: tuple[str, ...] = ()  # what keeps this one from being confirmed
+    warns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +140,11 @@ def propose(
 
 def _proposal(best: Candidate | None, found: Sequence[Candidate]) -> dict[str, Any]:
     if best is not None:
-        return {"technician": best.technician.name, "starts_at": best.starts_at.isoformat(), "reasons": best.reasons}
+        return {
+            "technician": best.technician.name,
+            "starts_at": best.starts_at.isoformat(),
+            "reasons": [*best.reasons, *best.warns],
+        }
     if found:
         return {"technician": None, "reasons": found[0].missing}
     return {"technician": None, "reasons": ["No technician with the skills has an opening within 14 days."]}
@@ -181,7 +190,7 @@ def _candidate(
     estimated: bool,
 ) -> Candidate:
     cost = opening.detour / timedelta(minutes=1)
-    reasons = []
+    reasons, warns = [], list[str]()
     if order.skills:
         reasons.append(
             f"Has the skills: {', '.join(f'{skill} {technician.skills[skill]}' for skill in sorted(order.skills))}."
@@ -201,12 +210,25 @@ def _candidate(
     way = opening.travel // timedelta(minutes=1)
     reasons.append(f"{way} minutes away, by estimate." if estimated else f"{way} minutes away.")
     if order.due_at is not None:
-        late = (opening.ends_at - order.due_at) / timedelta(minutes=1)
-        cost += LATE_COST * max(0.0, late)
-        reasons.append(f"Done {late:.0f} minutes late." if late > 0 else f"Done {-late:.0f} minutes before it is due.")
+        cost += LATE_COST * max(0.0, (opening.ends_at - order.due_at) / timedelta(minutes=1))
+        said = against_due(opening.ends_at, order.due_at)
+        (warns if is_late(opening.ends_at, order.due_at) else reasons).append(said)
     else:
         cost += (opening.starts_at - now) / timedelta(hours=1)  # sooner is a little better
-    return Candidate(technician, opening.starts_at, opening.travel, cost, tuple(reasons), tuple(short))
+    return Candidate(
+        technician, opening.starts_at, opening.travel, cost, tuple(reasons), tuple(short), warns=tuple(warns)
+    )
+
+
+def is_late(ends_at: datetime, due_at: datetime) -> bool:
+    """Return whether a visit ends after it is due, by the minute: as long as it is told in minutes."""
+    return (ends_at - due_at) // timedelta(minutes=1) > 0
+
+
+def against_due(ends_at: datetime, due_at: datetime) -> str:
+    """Say by how much a visit is late, or how long before the due time it is done."""
+    late = (ends_at - due_at) // timedelta(minutes=1)
+    return f"Done {minutes.words(late)} late." if late > 0 else f"Done {minutes.words(-late)} before it is due."
 
 
 def assign(

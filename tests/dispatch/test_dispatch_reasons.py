@@ -48,7 +48,7 @@ def test_a_confirmed_visit_says_why_here_and_what_others_would_cost(database: Da
         visits.assign(session, order.id, people["Near"].id, at, by="dora", now=NOW, promised=(at, at + HOUR))
         found = reasons.why(session, order, NOW, BERLIN)
         assert found.here == (
-            "Has the skills: linux 2.", "4 minutes away.", "Done 300 minutes before it is due.",
+            "Has the skills: linux 2.", "4 minutes away.", "Done 5 h 0 min before it is due.",
             "The client was told 10:00 to 11:00.", "Nobody else who could go at that time costs less.",
         )  # fmt: skip
         assert found.earlier == (
@@ -139,3 +139,22 @@ def test_what_has_begun_has_no_earlier(database: Database) -> None:
         visit = visits.assign(session, order.id, people["Near"].id, NOW + 3 * HOUR, by="dora", now=NOW)
         visits.advance(session, visit.id, "on_the_way", by="near", now=NOW, expected_version=visit.version)
         assert reasons.why(session, order, NOW + 3 * HOUR, BERLIN).earlier == ()
+
+
+def test_lateness_is_a_warning_and_told_in_hours(database: Database) -> None:
+    with database.begin() as session:
+        order, people = furnish(session)
+        at = NOW + 5 * HOUR
+        best = visits.candidates(session, order, NOW)[0]
+        order.due_at = best.starts_at + HOUR - timedelta(minutes=45)
+        best = visits.candidates(session, order, NOW)[0]
+        assert best.warns == ("Done 45 min late.",)
+        assert not any("late" in one for one in best.reasons)
+        proposed = reasons.why(session, order, NOW, BERLIN)
+        assert (proposed.warns, any("late" in one for one in proposed.here)) == (best.warns, False)
+        order.due_at = at + HOUR - timedelta(minutes=190)
+        assert "Done 3 h 10 min late." in feedback.judge(session, order, people["Near"], at, NOW).warns
+        visits.assign(session, order.id, people["Near"].id, at, by="dora", now=NOW, expected_version=1)
+        found = reasons.why(session, order, NOW, BERLIN)
+        assert found.warns == ("Done 3 h 10 min late.",)
+        assert not any("late" in one for one in found.here)
