@@ -1,6 +1,7 @@
 """Special days, freezes, tariffs, new lines and hours as rows of a page, and what a clause would say meanwhile."""
 
 import copy
+import json
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,6 +12,7 @@ from clicking import Browser
 from flask import Flask
 
 from msp.contracts import terms
+from msp.contracts.fields import DAYS
 from msp_web import terms_form
 
 Ids = dict[str, dict[str, int]]
@@ -51,6 +53,46 @@ def test_a_document_with_every_kind_of_row_comes_back_unchanged() -> None:
     draft = typed()
     assert not draft.problems
     assert draft.document == FULL
+
+
+def as_it_came() -> dict[str, Any]:
+    """Terms as a file brings them: numbers for texts, names with commas, nothing said as null, other orders."""
+    document = copy.deepcopy(FULL)
+    document["freezes"].append({"name": "Move", "from": "2026-02-01", "to": "2026-02-03"})
+    document["calendars"]["sundays"] = {"tz": "Europe/Berlin", "overrides": {"2026-12-20": [["10:00", "14:00"]]}}
+    line = document["lines"][0]
+    line |= {"overage_rate": 95, "onsite_minutes": 7.5, "monthly_fee": 0, "increment": "15"}
+    line["targets"]["P1"] |= {"resolution": 240.5, "clause": "3.1"}
+    line["tariffs"][0] |= {"multiplier": 1.5, "windows": [{"from": "20:00", "to": "06:00"}]}
+    clause = document["clauses"][0]
+    clause |= {"assets": ["srv, old", " srv-1"], "action_classes": ["change", "read"], "text": "One.\nTwo.", "price": 0}
+    clause |= {"windows": [{"from": "20:00", "to": "05:00"}, {"days": ["fri", "mon"], "from": "00:00", "to": "24:00"}]}
+    return document
+
+
+def test_what_a_field_shows_only_in_part_stays_as_it_is_written_until_it_is_touched() -> None:
+    document = as_it_came()
+    assert not terms.problems(document)
+    sent = {name: [one.replace("\n", "\r\n") for one in found] for name, found in typed(document).values.items()}
+    draft = terms_form.of_fields(sent, document)
+    assert not draft.problems
+    assert draft.document == document
+    touched = typed(document, **{"line-0-overage_rate": ["96.00"], "clause-0-w0-to": ["06:00"]}).document
+    assert touched["lines"][0]["overage_rate"] == "96.00"
+    assert touched["clauses"][0]["windows"][0] == {"days": list(DAYS), "from": "20:00", "to": "06:00"}
+    for known in (document, touched):
+        del known["lines"][0]["overage_rate"], known["clauses"][0]["windows"][0]
+    assert touched == document
+
+
+def test_a_null_is_read_as_nothing_said_in_the_fields_and_in_json() -> None:
+    document = {**FULL, "clauses": None, "vat": None, "lines": [{**FULL["lines"][0], "targets": None, "tariffs": None}]}
+    assert not terms.problems(document)
+    draft = terms_form.opened(document)
+    again = terms_form.of_fields(draft.values, draft.document).document
+    assert terms.differences(document, again) == ()
+    named = {**document, "lines": [{**document["lines"][0], "name": "Machines"}]}
+    assert terms_form.of_json(json.dumps(named), FULL).document["lines"][0]["name"] == "Machines"
 
 
 def test_special_days_are_added_changed_and_taken_away() -> None:

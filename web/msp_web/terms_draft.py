@@ -18,12 +18,14 @@ class Draft:
     """A document in the making. `values`: what stands in each field; `problems`: what is wrong, by field ("": none).
 
     shown: the document whose places the fields name: the one before, as long as something is wrong with the new one.
+    stood: what stood in each field of it; a field that says so still keeps its part of the document as it is written.
     """
 
     document: dict[str, Any]
     shown: Mapping[str, Any]
     values: Values
     problems: dict[str, list[str]] = field(default_factory=dict)
+    stood: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def value(self, name: str) -> str:
         return (self.values.get(name) or [""])[0]
@@ -73,8 +75,37 @@ def minutes_of(text: str) -> int | None:
 
 
 def given(draft: Draft, name: str) -> str | None:
-    """Return what was typed, None where the page had no such field."""
-    return draft.value(name).strip() if name in draft.values else None
+    """Return what was typed; None where the page had no such field, or where it says what it said before.
+
+    What was not touched is not read again: a field may show less than the document says (7.5 minutes, a comma in a
+    name), and a browser sends lines with other ends than it was given, or none in a field of one line.
+    """
+    if name not in draft.values:
+        return None
+    text = draft.value(name).replace("\r\n", "\n").strip()
+    stood = (draft.stood.get(name) or [None])[0]
+    if stood is not None and text in (stood.strip(), stood.replace("\r", "").replace("\n", "").strip()):
+        return None
+    return text
+
+
+def untouched(draft: Draft, own: str) -> bool:
+    """Return whether every field of a row says what stood there; `own` is how their names begin."""
+    names = {name for name in (*draft.values, *draft.stood) if name.startswith(f"{own}-")}
+    sent, stood = ([sorted(filter(None, said.get(name, ()))) for name in names] for said in (draft.values, draft.stood))
+    return sent == stood
+
+
+def without_nulls(value: Any) -> Any:
+    """Return a document without keys that say null, which says nothing; a rate of null says that there is no VAT."""
+    if isinstance(value, dict):
+        return {key: without_nulls(one) for key, one in value.items() if one is not None or key == "rate"}
+    return [without_nulls(one) for one in value] if isinstance(value, list) else value
+
+
+def shown(value: Any) -> str:
+    """Return a single value as its field shows it: nothing for null, and 0 for 0."""
+    return "" if value is None else str(value)
 
 
 def put(target: dict[str, Any], key: str, value: Any) -> None:

@@ -18,7 +18,7 @@ from msp.contracts.fields import DAYS
 from msp.contracts.lines import MONEY
 from msp.contracts.policy import MILESTONES
 from msp_web import terms_rows
-from msp_web.terms_draft import Draft, Values, given, hours_of, hours_text, minutes_of, put
+from msp_web.terms_draft import Draft, Values, given, hours_of, hours_text, minutes_of, put, shown, without_nulls
 
 #: Whole numbers of a line: how its time is rounded, included and carried over, and how soon somebody is on site.
 WHOLE = (
@@ -41,7 +41,7 @@ def empty(currency: str, zone: str) -> dict[str, Any]:
 
 def opened(document: Mapping[str, Any]) -> Draft:
     """Return the draft of a document as it is stored."""
-    plain = copy.deepcopy(dict(document))
+    plain = without_nulls(copy.deepcopy(dict(document)))
     return Draft(plain, plain, values_of(plain))
 
 
@@ -57,6 +57,7 @@ def of_json(text: str, before: Mapping[str, Any]) -> Draft:
         draft = opened(before)
         draft.tell("raw", gettext("The terms must be a JSON object."))
         return draft
+    document = without_nulls(document)
     draft = opened(document if has_places(document) else before)
     for sentence in terms.problems(document):
         draft.tell("raw", sentence)
@@ -93,7 +94,7 @@ def has_places(document: Any) -> bool:
 def of_fields(values: Mapping[str, Sequence[str]], before: Mapping[str, Any]) -> Draft:
     """Return the draft that the fields of a page make of `before`, with every problem beside its field."""
     typed = {name: list(found) for name, found in values.items()}
-    draft = Draft(copy.deepcopy(dict(before)), before, typed)
+    draft = Draft(copy.deepcopy(dict(before)), before, typed, stood=values_of(before))
     places = dict([*_calendars(draft), *terms_rows.freezes(draft), *_lines(draft), *_clauses(draft)])
     for sentence in terms.problems(draft.document):
         known = [place for place in places if sentence.startswith(place)]
@@ -111,7 +112,8 @@ def clause_of(values: Mapping[str, Sequence[str]], before: Mapping[str, Any], nu
     if not 0 <= number <= len(stored):
         return {}
     clause = copy.deepcopy(dict([*stored, {}][number]))
-    draft = Draft({}, before, {name: list(found) for name, found in values.items()})
+    typed = {name: list(found) for name, found in values.items()}
+    draft = Draft({}, before, typed, stood=values_of(before))
     _clause(draft, clause, f"clause-{number}")
     return clause
 
@@ -127,15 +129,15 @@ def values_of(document: Mapping[str, Any]) -> Values:
             found[f"cal-{number}-{key}"] = [" ".join(calendar.get(key, []))]
     for number, line in enumerate(document.get("lines", [])):
         for key in ("id", "kind", "name", "calendar", *MONEY):
-            found[f"line-{number}-{key}"] = [str(line.get(key) or "")]
+            found[f"line-{number}-{key}"] = [shown(line.get(key))]
         for key in WHOLE:
-            found[f"line-{number}-{key}"] = [str(line[key]) if line.get(key) is not None else ""]
+            found[f"line-{number}-{key}"] = [shown(line.get(key))]
         for priority, row in line.get("targets", {}).items():
             for milestone in MILESTONES:
-                found[f"line-{number}-{priority}-{milestone}"] = [str(row.get(milestone) or "")]
+                found[f"line-{number}-{priority}-{milestone}"] = [shown(row.get(milestone))]
     for number, clause in enumerate(document.get("clauses", [])):
         for key in CLAUSE_TEXTS:
-            found[f"clause-{number}-{key}"] = [str(clause.get(key) or "")]
+            found[f"clause-{number}-{key}"] = [shown(clause.get(key))]
         found[f"clause-{number}-actions"] = list(clause.get("action_classes", []))
         for key in CLAUSE_LISTS:
             found[f"clause-{number}-{key}"] = [", ".join(clause.get(key, []))]
@@ -152,16 +154,17 @@ def _calendars(draft: Draft) -> Iterator[tuple[str, str]]:
             continue
         if (zone := given(draft, f"{own}-tz")) is not None:
             calendar["tz"] = zone
-        week = calendar.setdefault("week", {})
+        week = copy.copy(calendar.get("week", {}))
         for day in DAYS:
-            if (text := given(draft, f"{own}-{day}")) is None:
-                continue
-            hours = hours_of(text)
-            if hours is None:
-                draft.tell(f"{own}-{day}", gettext("Write hours like 08:00-12:00, 12:30-17:30."))
-            else:
-                put(week, day, hours)
+            if (text := given(draft, f"{own}-{day}")) is not None:
+                hours = hours_of(text)
+                if hours is None:
+                    draft.tell(f"{own}-{day}", gettext("Write hours like 08:00-12:00, 12:30-17:30."))
+                else:
+                    put(week, day, hours)
             yield f"{where}: week {day}", f"{own}-{day}"
+        if week != calendar.get("week", {}):
+            calendar["week"] = week
         for key in ("holidays_yearly", "holidays"):
             if (text := given(draft, f"{own}-{key}")) is not None:
                 put(calendar, key, re.split(r"[\s,;]+", text) if text else [])
@@ -215,13 +218,12 @@ def _targets(draft: Draft, line: dict[str, Any], where: str, own: str) -> Iterat
     for priority, row in list(line.get("targets", {}).items()):
         for milestone in MILESTONES:
             name = f"{own}-{'new' if priority == added else priority}-{milestone}"
-            if (text := given(draft, name)) is None:
-                continue
-            minutes = minutes_of(text) if text else None
-            if text and minutes is None:
-                draft.tell(name, gettext("Write minutes like 240, or hours and minutes like 4:00."))
-            else:
-                put(row, milestone, minutes)
+            if (text := given(draft, name)) is not None:
+                minutes = minutes_of(text) if text else None
+                if text and minutes is None:
+                    draft.tell(name, gettext("Write minutes like 240, or hours and minutes like 4:00."))
+                else:
+                    put(row, milestone, minutes)
             yield f"{where}: targets {priority}: {milestone}", name
         if draft.has(f"{own}-{priority}-drop", "1"):
             del line["targets"][priority]
@@ -257,7 +259,9 @@ def _clause(draft: Draft, clause: dict[str, Any], own: str) -> None:
         if (text := given(draft, f"{own}-{key}")) is not None:
             put(clause, key, [part.strip() for part in text.split(",") if part.strip()])
     if f"{own}-effect" in draft.values:  # boxes that are not ticked are not sent
-        put(clause, "action_classes", [one for one in ACTION_CLASSES if draft.has(f"{own}-actions", one)])
-        put(clause, "windows", list(terms_rows.windows(draft, own)))
+        ticked = [one for one in ACTION_CLASSES if draft.has(f"{own}-actions", one)]
+        if set(ticked) != set(clause.get("action_classes", [])):
+            put(clause, "action_classes", ticked)
+        put(clause, "windows", list(terms_rows.windows(draft, own, clause.get("windows", []))))
         own_spans = [one for one in clause.get("freezes", []) if not isinstance(one, str)]
         put(clause, "freezes", [*draft.values.get(f"{own}-freezes", ()), *own_spans])

@@ -11,7 +11,7 @@ from typing import Any
 from flask_babel import gettext
 
 from msp.contracts.fields import DAYS
-from msp_web.terms_draft import Draft, Values, given, hours_of, hours_text, put
+from msp_web.terms_draft import Draft, Values, given, hours_of, hours_text, put, shown, untouched
 
 #: Days of a calendar that differ from their week: in place of its hours, or cut out of them.
 DATED = ("overrides", "breaks")
@@ -32,8 +32,8 @@ def values_of(document: Mapping[str, Any]) -> Values:
     for number, line in enumerate(document.get("lines", [])):
         for place, tariff in enumerate(line.get("tariffs", [])):
             own = f"line-{number}-tariff-{place}"
-            found[f"{own}-name"] = [str(tariff.get("name") or "")]
-            found[f"{own}-multiplier"] = [str(tariff.get("multiplier") or "")]
+            found[f"{own}-name"] = [shown(tariff.get("name"))]
+            found[f"{own}-multiplier"] = [shown(tariff.get("multiplier"))]
             found[f"{own}-dates"] = [" ".join(tariff.get("dates", []))]
             found.update(window_values(own, tariff.get("windows", [])))
     for number, clause in enumerate(document.get("clauses", [])):
@@ -58,10 +58,13 @@ def _places(draft: Draft, pattern: str) -> list[int]:
     return sorted({int(match[1]) for match in found if match})
 
 
-def windows(draft: Draft, own: str) -> Iterator[dict[str, Any]]:
-    """Yield the weekly windows that were typed."""
+def windows(draft: Draft, own: str, stored: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the weekly windows that were typed; one that was not touched as it is stored."""
     for place in _places(draft, rf"{own}-w(\d+)-from"):
         row = f"{own}-w{place}"
+        if place < len(stored) and untouched(draft, row):
+            yield stored[place]
+            continue
         begins, ends = draft.value(f"{row}-from").strip(), draft.value(f"{row}-to").strip()
         if begins or ends:
             days = [day for day in DAYS if draft.has(f"{row}-days", day)]
@@ -134,14 +137,19 @@ def tariffs(draft: Draft, line: dict[str, Any], where: str, own: str) -> Iterato
     if not places:
         return
     kept: list[dict[str, Any]] = []
+    stored = line.get("tariffs", [])
     for place in places:
         row = f"{own}-tariff-{place}"
         tariff: dict[str, Any] = {}
-        for key in ("name", "multiplier"):
-            put(tariff, key, given(draft, f"{row}-{key}"))
-        put(tariff, "windows", list(windows(draft, row)))
-        typed = draft.value(f"{row}-dates").strip()
-        put(tariff, "dates", re.split(r"[\s,;]+", typed) if typed else [])
+        if place < len(stored) and untouched(draft, row):
+            tariff = stored[place]
+        else:
+            for key in ("name", "multiplier"):
+                put(tariff, key, draft.value(f"{row}-{key}").strip())
+            before = stored[place].get("windows", []) if place < len(stored) else []
+            put(tariff, "windows", list(windows(draft, row, before)))
+            typed = draft.value(f"{row}-dates").strip()
+            put(tariff, "dates", re.split(r"[\s,;]+", typed) if typed else [])
         if not tariff:
             continue
         kept.append(tariff)
