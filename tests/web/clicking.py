@@ -1,6 +1,8 @@
 """A browser for page tests, without a screen."""
 
+import html
 import re
+from typing import Any
 
 from flask.testing import FlaskClient
 
@@ -21,3 +23,25 @@ class Browser(FlaskClient):
         if not self.token:
             self.get("/account", follow_redirects=True)
         return self.post(path, data={"csrf_token": self.token, **form})
+
+
+def fields_on(page: str) -> dict[str, Any]:
+    """Return what a browser would send of the form with the terms of a contract, unchanged."""
+    form = page[page.index('name="draft"') - 40 :]
+    found: dict[str, Any] = {}
+    for tag in re.findall(r"<input [^>]+>", form):
+        name = re.search(r'name="([^"]+)"', tag)
+        if name is None or name[1] == "csrf_token":
+            continue
+        value = html.unescape((re.search(r'value="([^"]*)"', tag) or ["", ""])[1])
+        if 'type="checkbox"' in tag:
+            if " checked" in tag:
+                found.setdefault(name[1], []).append(value)
+        else:
+            found[name[1]] = value
+    for name, text in re.findall(r'<textarea [^>]*name="([^"]+)"[^>]*>(.*?)</textarea>', form, re.DOTALL):
+        found[name] = html.unescape(text)
+    for name, inner in re.findall(r'<select [^>]*name="([^"]+)"[^>]*>(.*?)</select>', form, re.DOTALL):
+        chosen = re.search(r'value="([^"]*)" selected', inner) or re.search(r'value="([^"]*)"', inner)
+        found[name] = html.unescape(chosen[1]) if chosen else ""
+    return found

@@ -1,6 +1,5 @@
 """Amending on a page: fields become terms, problems stand beside their field, nothing is signed unseen."""
 
-import html
 import json
 import re
 from collections.abc import Callable
@@ -9,7 +8,7 @@ from typing import Any
 
 import pytest
 import seed
-from clicking import Browser
+from clicking import Browser, fields_on
 from sqlalchemy import select
 
 from msp import db
@@ -22,28 +21,6 @@ from msp_web import terms_draft, terms_form
 
 Ids = dict[str, dict[str, int]]
 LogIn = Callable[[str], Browser]
-
-
-def fields_on(page: str) -> dict[str, Any]:
-    """What a browser would send of the form on a page, unchanged."""
-    form = page[page.index('name="draft"') - 40 :]
-    found: dict[str, Any] = {}
-    for tag in re.findall(r"<input [^>]+>", form):
-        name = re.search(r'name="([^"]+)"', tag)
-        if name is None or name[1] == "csrf_token":
-            continue
-        value = html.unescape((re.search(r'value="([^"]*)"', tag) or ["", ""])[1])
-        if 'type="checkbox"' in tag:
-            if " checked" in tag:
-                found.setdefault(name[1], []).append(value)
-        else:
-            found[name[1]] = value
-    for name, text in re.findall(r'<textarea [^>]*name="([^"]+)"[^>]*>(.*?)</textarea>', form, re.DOTALL):
-        found[name] = html.unescape(text)
-    for name, inner in re.findall(r'<select [^>]*name="([^"]+)"[^>]*>(.*?)</select>', form, re.DOTALL):
-        chosen = re.search(r'value="([^"]*)" selected', inner) or re.search(r'value="([^"]*)"', inner)
-        found[name] = html.unescape(chosen[1]) if chosen else ""
-    return found
 
 
 @pytest.fixture

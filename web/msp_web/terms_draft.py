@@ -36,6 +36,10 @@ class Draft:
     def tell(self, name: str, sentence: str) -> None:
         self.problems.setdefault(name, []).append(sentence)
 
+    def fails(self, own: str) -> bool:
+        """Return whether something is wrong with a field whose name begins so: what holds it is shown open."""
+        return any(name.startswith(f"{own}-") for name in self.problems)
+
     @property
     def kept(self) -> str:
         """The document shown, as the page carries it to its next answer."""
@@ -83,10 +87,15 @@ def given(draft: Draft, name: str) -> str | None:
     if name not in draft.values:
         return None
     text = draft.value(name).replace("\r\n", "\n").strip()
-    stood = (draft.stood.get(name) or [None])[0]
-    if stood is not None and text in (stood.strip(), stood.replace("\r", "").replace("\n", "").strip()):
-        return None
-    return text
+    stood = draft.stood.get(name) or ()
+    before = {one.strip() for one in stood} | {one.replace("\r", "").replace("\n", "").strip() for one in stood}
+    return None if text in before else text
+
+
+def places_of(draft: Draft, pattern: str) -> list[int]:
+    """Return the numbers of the rows that were sent, in order; `pattern` has the number as its group."""
+    found = (re.fullmatch(pattern, name) for name in draft.values)
+    return sorted({int(match[1]) for match in found if match})
 
 
 def untouched(draft: Draft, own: str) -> bool:

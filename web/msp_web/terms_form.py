@@ -17,7 +17,7 @@ from msp.contracts.clauses import ACTION_CLASSES
 from msp.contracts.fields import DAYS
 from msp.contracts.lines import MONEY
 from msp.contracts.policy import MILESTONES
-from msp_web import terms_rows
+from msp_web import terms_rows, terms_vat
 from msp_web.terms_draft import Draft, Values, given, hours_of, hours_text, minutes_of, put, shown, without_nulls
 
 #: Whole numbers of a line: how its time is rounded, included and carried over, and how soon somebody is on site.
@@ -96,6 +96,7 @@ def of_fields(values: Mapping[str, Sequence[str]], before: Mapping[str, Any]) ->
     typed = {name: list(found) for name, found in values.items()}
     draft = Draft(copy.deepcopy(dict(before)), before, typed, stood=values_of(before))
     places = dict([*_calendars(draft), *terms_rows.freezes(draft), *_lines(draft), *_clauses(draft)])
+    places.update(terms_vat.vat(draft, draft.document, "vat", "vat"))
     for sentence in terms.problems(draft.document):
         known = [place for place in places if sentence.startswith(place)]
         name = places[max(known, key=len)] if known else ""
@@ -120,7 +121,7 @@ def clause_of(values: Mapping[str, Sequence[str]], before: Mapping[str, Any], nu
 
 def values_of(document: Mapping[str, Any]) -> Values:
     """Return what stands in each field for a document."""
-    found = terms_rows.values_of(document)
+    found = terms_rows.values_of(document) | terms_vat.values_of("vat", document.get("vat", {}))
     for number, calendar in enumerate(document.get("calendars", {}).values()):
         found[f"cal-{number}-tz"] = [calendar.get("tz", "")]
         for day in DAYS:
@@ -132,6 +133,7 @@ def values_of(document: Mapping[str, Any]) -> Values:
             found[f"line-{number}-{key}"] = [shown(line.get(key))]
         for key in WHOLE:
             found[f"line-{number}-{key}"] = [shown(line.get(key))]
+        found |= terms_vat.values_of(f"line-{number}-vat", line.get("vat", {}))
         for priority, row in line.get("targets", {}).items():
             for milestone in MILESTONES:
                 found[f"line-{number}-{priority}-{milestone}"] = [shown(row.get(milestone))]
@@ -205,6 +207,7 @@ def _lines(draft: Draft) -> Iterator[tuple[str, str]]:
             yield f"{where}: {key}", f"{own}-{key}"
         yield from _targets(draft, line, where, own)
         yield from terms_rows.tariffs(draft, line, where, own)
+        yield from terms_vat.vat(draft, line, f"{where}: vat", f"{own}-vat")
         yield where, f"{own}-name"
         yield f"The line '{line.get('id')}'", f"{own}-id"
     if kept or stored:

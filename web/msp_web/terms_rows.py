@@ -11,7 +11,7 @@ from typing import Any
 from flask_babel import gettext
 
 from msp.contracts.fields import DAYS
-from msp_web.terms_draft import Draft, Values, given, hours_of, hours_text, put, shown, untouched
+from msp_web.terms_draft import Draft, Values, hours_of, hours_text, places_of, put, shown, untouched
 
 #: Days of a calendar that differ from their week: in place of its hours, or cut out of them.
 DATED = ("overrides", "breaks")
@@ -52,15 +52,9 @@ def window_values(own: str, windows: Sequence[Mapping[str, Any]]) -> Values:
     return found
 
 
-def _places(draft: Draft, pattern: str) -> list[int]:
-    """Return the numbers of the rows that were sent, in order; `pattern` has the number as its group."""
-    found = (re.fullmatch(pattern, name) for name in draft.values)
-    return sorted({int(match[1]) for match in found if match})
-
-
 def windows(draft: Draft, own: str, stored: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield the weekly windows that were typed; one that was not touched as it is stored."""
-    for place in _places(draft, rf"{own}-w(\d+)-from"):
+    for place in places_of(draft, rf"{own}-w(\d+)-from"):
         row = f"{own}-w{place}"
         if place < len(stored) and untouched(draft, row):
             yield stored[place]
@@ -74,7 +68,7 @@ def windows(draft: Draft, own: str, stored: Sequence[dict[str, Any]]) -> Iterato
 def dated(draft: Draft, calendar: dict[str, Any], where: str, own: str) -> Iterator[tuple[str, str]]:
     """Read the special days of a calendar; yield (beginning of an error, field)."""
     for key in DATED:
-        places = _places(draft, rf"{own}-{key}-(\d+)-day")
+        places = places_of(draft, rf"{own}-{key}-(\d+)-day")
         if not places:
             continue
         before, found = calendar.get(key, {}), dict[str, Any]()
@@ -103,7 +97,7 @@ def dated(draft: Draft, calendar: dict[str, Any], where: str, own: str) -> Itera
 
 def freezes(draft: Draft) -> Iterator[tuple[str, str]]:
     """Read the freezes; a clause that names one goes on naming it by its new name."""
-    places = _places(draft, r"freeze-(\d+)-name")
+    places = places_of(draft, r"freeze-(\d+)-name")
     if not places:
         return
     stored = draft.document.get("freezes", [])
@@ -133,7 +127,7 @@ def freezes(draft: Draft) -> Iterator[tuple[str, str]]:
 
 def tariffs(draft: Draft, line: dict[str, Any], where: str, own: str) -> Iterator[tuple[str, str]]:
     """Read the tariffs of a line; yield (beginning of an error, field)."""
-    places = _places(draft, rf"{own}-tariff-(\d+)-name")
+    places = places_of(draft, rf"{own}-tariff-(\d+)-name")
     if not places:
         return
     kept: list[dict[str, Any]] = []

@@ -219,6 +219,13 @@ WORDS: dict[str, dict[str, Any]] = {
         "rollover_months": _("carried over for, months"),
         "onsite_minutes": _("on site within, minutes"),
     },
+    "vat_mode": {
+        "exclusive_on_total": _("added once, to the sum of an act"),
+        "exclusive_per_line": _("added to each line, rounded there"),
+        "exclusive_per_rate": _("added once for each rate"),
+        "inclusive": _("prices include it"),
+    },
+    "vat_bears": {"rate": _("a rate holds"), "none": _("no VAT")},
     "dated": {"overrides": _("Days with other hours"), "breaks": _("Closed for a while")},
     "transport": {"ssh": "SSH", "winrm": "WinRM", "vnc": "VNC", "network": "CLI", "local": _("local")},
 }

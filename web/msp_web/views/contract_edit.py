@@ -18,6 +18,7 @@ from msp.contracts.fields import DAYS
 from msp.contracts.lines import MONEY, PRICES
 from msp.contracts.models import Client, Contract, ContractVersion
 from msp.contracts.policy import MILESTONES
+from msp.contracts.vat import MODES
 from msp.desk import rebase
 from msp.desk.models import Ticket
 from msp.errors import Conflict, Misconfigured, MspError, NotFound
@@ -27,6 +28,7 @@ from msp_web.access import actor, can, requires, scoped
 from msp_web.terms_draft import Draft
 from msp_web.terms_form import WHOLE
 from msp_web.terms_rows import DATED
+from msp_web.terms_vat import BEARS
 from msp_web.unit import read_only, unit_of_work
 from msp_web.views.contracts import Week, versions_of, week_of
 
@@ -183,6 +185,8 @@ def page(session: Session, contract: Contract, draft: Draft, *, seen: str | None
         prices=PRICES,
         whole=WHOLE,
         dated=DATED,
+        vat_modes=MODES,
+        vat_bears=BEARS,
         readings=[
             reading(clause, contract.currency, draft.shown.get("freezes", []))
             for clause in draft.shown.get("clauses", [])

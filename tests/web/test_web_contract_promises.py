@@ -1,0 +1,139 @@
+"""VAT, proofs of backups, what a line covers, its time boxes, credits and visits as fields of the contract editor."""
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import seed
+from clicking import Browser, fields_on
+from flask import Flask
+
+from msp.contracts import terms
+from msp.contracts.vat import MODES
+from msp_web import terms_form
+
+Ids = dict[str, dict[str, int]]
+
+
+@pytest.fixture(autouse=True)
+def reader(app: Flask, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Be a reader of English; a browser brings requests of its own."""
+    if "log_in" in request.fixturenames:
+        yield
+        return
+    with app.test_request_context("/"):
+        yield
+
+
+def agreed(line: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    """Return terms that can be signed, with these keys and those of their line set."""
+    document = copy.deepcopy(seed.TERMS) | changes
+    document["lines"][0] |= line or {}
+    assert not terms.problems(document), terms.problems(document)
+    return document
+
+
+def typed(document: dict[str, Any], **changes: str | list[str]) -> terms_form.Draft:
+    """Return the draft of a page sent with these fields changed."""
+    fields = {name: [found] if isinstance(found, str) else found for name, found in changes.items()}
+    return terms_form.of_fields({**terms_form.values_of(document), **fields}, document)
+
+
+def stays(document: dict[str, Any]) -> bool:
+    """Return whether a page sent back unchanged changes nothing, and with another name nothing else."""
+    alone = typed(document)
+    renamed = typed(document, **{"line-0-name": "Machines"})
+    assert not alone.problems
+    assert not renamed.problems
+    renamed.document["lines"][0]["name"] = document["lines"][0]["name"]
+    return alone.document == document == renamed.document
+
+
+def refused(document: dict[str, Any], field: str, **changes: str | list[str]) -> bool:
+    """Return whether the only problem stands beside that field, with what was typed, and nothing shown is lost."""
+    draft = typed(document, **changes)
+    assert list(draft.problems) == [field], draft.problems
+    assert all(sentence.strip() for sentence in draft.problems[field])
+    kept = all(draft.value(name) == (text if isinstance(text, str) else text[0]) for name, text in changes.items())
+    return kept and draft.shown == document
+
+
+RATES = (20, "20", "20 %", 0.19, "0.19", "0.5 %", 0, "0", 0.0, "0.00 %", None, "7.7", 100, "12.345")
+
+
+@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("mode", MODES)
+def test_every_way_to_state_vat_comes_back_as_it_was_written(mode: str, rate: Any) -> None:
+    vat = {"mode": mode, "rates": [{"from": "20260101", "rate": rate}, {"from": "2027-01-01", "rate": "21"}]}
+    assert stays(agreed({"vat": vat}))
+    assert stays(agreed(vat=vat))
+    later = typed(agreed(vat=vat), **{"vat-1-rate": "22,5"})
+    assert later.document["vat"]["rates"] == [vat["rates"][0], {"from": "2027-01-01", "rate": "22.5 %"}]
+
+
+def test_no_vat_and_0_percent_are_two_choices_in_both_directions() -> None:
+    none = typed(agreed(), **{"vat-mode": "exclusive_on_total", "vat-0-from": "2026-01-01", "vat-0-bears": "none"})
+    assert not none.problems
+    assert none.document["vat"] == {"mode": "exclusive_on_total", "rates": [{"from": "2026-01-01", "rate": None}]}
+    zero = typed(none.document, **{"vat-0-bears": "rate", "vat-0-rate": "0"})
+    assert terms.parse(zero.document).vat.rates[0].rate == 0
+    back = typed(zero.document, **{"vat-0-bears": "none"})
+    assert terms.parse(back.document).vat.rates[0].rate is None
+
+
+def test_a_small_rate_is_in_percent_as_its_field_says() -> None:
+    small = {"vat-mode": "inclusive", "vat-0-from": "2026-01-01", "vat-0-bears": "rate", "vat-0-rate": "0.5"}
+    assert str(terms.parse(typed(agreed(), **small).document).vat.rates[0].rate) == "0.005"
+
+
+def test_vat_is_taken_out_by_its_choice_and_a_rate_by_emptying_its_row() -> None:
+    rates = [{"from": "2026-01-01", "rate": 19}, {"from": "2027-01-01", "rate": None}]
+    document = agreed(vat={"mode": "inclusive", "rates": rates})
+    assert "vat" not in typed(document, **{"vat-mode": ""}).document
+    fewer = typed(document, **{"vat-1-from": ""})
+    assert not fewer.problems
+    assert fewer.document["vat"]["rates"] == rates[:1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"vat-0-rate": "a lot"}, "vat-0-rate"),
+        ({"vat-0-rate": "-5"}, "vat-0-rate"),
+        ({"vat-0-rate": "120"}, "vat-0-rate"),
+        ({"vat-0-rate": ""}, "vat-0-rate"),
+        ({"vat-0-from": ""}, "vat-0-from"),
+        ({"vat-0-from": "soon"}, "vat-0-from"),
+        ({"vat-0-rate": "7", "vat-0-bears": "none"}, "vat-0-rate"),
+        ({"vat-0-rate": "", "vat-0-from": ""}, "vat-0-from"),
+        ({"vat-0-rate": "7", "vat-mode": ""}, "vat-mode"),
+        ({"vat-mode": "somehow"}, "vat-mode"),
+        ({"vat-1-from": "2027-01-01", "vat-1-bears": "rate"}, "vat-1-rate"),
+        ({"vat-1-bears": "none", "vat-1-from": ""}, "vat-1-from"),
+        ({"vat-1-from": "2026-01-01", "vat-1-bears": "none"}, "vat-0-from"),
+        ({"line-0-vat-mode": "inclusive"}, "line-0-vat-0-from"),
+        ({"line-0-vat-0-from": "2026-01-01", "line-0-vat-0-rate": "7"}, "line-0-vat-mode"),
+    ],
+)
+def test_wrong_vat_is_told_beside_its_field_and_loses_nothing(changes: dict[str, str], field: str) -> None:
+    vat = {"mode": "exclusive_per_rate", "rates": [{"from": "2026-01-01", "rate": 0.19}]}
+    assert refused(agreed(vat=vat), field, **changes)
+
+
+def test_a_browser_that_sends_the_page_back_as_it_is_changes_nothing(
+    log_in: Callable[[str], Browser], ids: Ids, app: Flask
+) -> None:
+    vat = {"mode": "exclusive_per_rate", "rates": [{"from": "20260101", "rate": 0.19}, {"from": "2027-01-01"}]}
+    vat["rates"][1]["rate"] = None
+    document = agreed({"vat": vat}, vat=vat)
+    browser, path = log_in("manager@provider.example"), f"/contracts/{ids['alfa']['contract_id']}/edit"
+    page = browser.send(path, draft=terms_form.opened(document).kept, **terms_form.values_of(document), do="preview")
+    assert page.status_code == 200
+    fields = fields_on(page.text)
+    with app.test_request_context("/"):
+        draft = terms_form.of_fields(
+            {name: found if isinstance(found, list) else [found] for name, found in fields.items()}, document
+        )
+    assert not draft.problems
+    assert draft.document == document
