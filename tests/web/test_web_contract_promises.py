@@ -8,10 +8,11 @@ import pytest
 import seed
 from clicking import Browser, fields_on
 from flask import Flask
+from flask_babel import force_locale
 
 from msp.contracts import terms
 from msp.contracts.vat import MODES
-from msp_web import terms_form
+from msp_web import terms_form, terms_promises
 
 Ids = dict[str, dict[str, int]]
 
@@ -119,6 +120,60 @@ def test_vat_is_taken_out_by_its_choice_and_a_rate_by_emptying_its_row() -> None
 def test_wrong_vat_is_told_beside_its_field_and_loses_nothing(changes: dict[str, str], field: str) -> None:
     vat = {"mode": "exclusive_per_rate", "rates": [{"from": "2026-01-01", "rate": 0.19}]}
     assert refused(agreed(vat=vat), field, **changes)
+
+
+SPANS = [
+    (5, "5 s"),
+    (7200, "2 h"),
+    (604800, "7 d"),
+    (90061, "1 d 1 h 1 min 1 s"),
+    ("7200", "2 h"),
+    (5400.0, "1 h 30 min"),
+]
+
+
+@pytest.mark.parametrize(("seconds", "text"), SPANS)
+def test_every_span_of_a_restore_comes_back_as_it_was_written(seconds: Any, text: str) -> None:
+    for spans in ({}, {"rpo_s": 86400}, {"rto_s": seconds}, {"rpo_s": seconds, "rto_s": 1}):
+        document = agreed(restore={"proof_every_s": seconds, **spans})
+        assert terms_form.values_of(document)["restore-proof_every_s"] == [text]
+        assert stays(document)
+    assert terms_promises.span_of(text) == int(seconds)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("1:30", 5400), ("36h", 129600), ("1 D 2 h", 93600), ("90 min.", 5400)])
+def test_a_span_is_read_as_people_write_it(text: str, seconds: int) -> None:
+    document = agreed(restore={"proof_every_s": "604800", "rpo_s": 86400})
+    draft = typed(document, **{"restore-rto_s": text})
+    assert draft.document["restore"] == {"proof_every_s": "604800", "rpo_s": 86400, "rto_s": seconds}
+
+
+def test_a_russian_reader_sees_and_types_spans_in_russian(app: Flask) -> None:
+    with app.test_request_context("/"), force_locale("ru"):
+        assert terms_promises.span_text(90061) == "1 д 1 ч 1 мин 1 с"
+        assert [terms_promises.span_of(text) for text in ("1 д 1 ч 1 мин 1 с", "4 ч", "4 h")] == [90061, 14400, 14400]
+
+
+def test_what_is_promised_of_restores_is_taken_out_by_emptying_it() -> None:
+    draft = typed(agreed(), **{f"restore-{key}": "" for key in terms_promises.SPANS})
+    assert not draft.problems
+    assert "restore" not in draft.document
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"restore-rto_s": "soon"}, "restore-rto_s"),
+        ({"restore-rto_s": "90"}, "restore-rto_s"),
+        ({"restore-rto_s": "0 h"}, "restore-rto_s"),
+        ({"restore-rto_s": "-4 h"}, "restore-rto_s"),
+        ({"restore-rpo_s": "4 weeks"}, "restore-rpo_s"),
+        ({"restore-rpo_s": "999999999 d"}, "restore-rpo_s"),
+        ({"restore-proof_every_s": ""}, "restore-proof_every_s"),
+    ],
+)
+def test_a_wrong_span_is_told_beside_its_field_and_loses_nothing(changes: dict[str, str], field: str) -> None:
+    assert refused(agreed(), field, **changes)
 
 
 def test_a_browser_that_sends_the_page_back_as_it_is_changes_nothing(

@@ -17,7 +17,7 @@ from msp.contracts.clauses import ACTION_CLASSES
 from msp.contracts.fields import DAYS
 from msp.contracts.lines import MONEY
 from msp.contracts.policy import MILESTONES
-from msp_web import terms_rows, terms_vat
+from msp_web import terms_promises, terms_rows, terms_vat
 from msp_web.terms_draft import Draft, Values, given, hours_of, hours_text, minutes_of, put, shown, without_nulls
 
 #: Whole numbers of a line: how its time is rounded, included and carried over, and how soon somebody is on site.
@@ -96,7 +96,7 @@ def of_fields(values: Mapping[str, Sequence[str]], before: Mapping[str, Any]) ->
     typed = {name: list(found) for name, found in values.items()}
     draft = Draft(copy.deepcopy(dict(before)), before, typed, stood=values_of(before))
     places = dict([*_calendars(draft), *terms_rows.freezes(draft), *_lines(draft), *_clauses(draft)])
-    places.update(terms_vat.vat(draft, draft.document, "vat", "vat"))
+    places.update([*terms_vat.vat(draft, draft.document, "vat", "vat"), *terms_promises.restore(draft)])
     for sentence in terms.problems(draft.document):
         known = [place for place in places if sentence.startswith(place)]
         name = places[max(known, key=len)] if known else ""
@@ -122,6 +122,7 @@ def clause_of(values: Mapping[str, Sequence[str]], before: Mapping[str, Any], nu
 def values_of(document: Mapping[str, Any]) -> Values:
     """Return what stands in each field for a document."""
     found = terms_rows.values_of(document) | terms_vat.values_of("vat", document.get("vat", {}))
+    found |= terms_promises.restore_values(document.get("restore", {}))
     for number, calendar in enumerate(document.get("calendars", {}).values()):
         found[f"cal-{number}-tz"] = [calendar.get("tz", "")]
         for day in DAYS:

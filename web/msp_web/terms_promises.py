@@ -1,0 +1,78 @@
+"""What a contract promises beside its targets, as fields: proofs of backups, time boxes, credits and visits.
+
+Pure, but for the reader's language: spans are shown and typed in the reader's units.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from flask_babel import gettext
+
+from msp.contracts.fields import whole_number
+from msp.errors import Misconfigured
+from msp_web.terms_draft import Draft, Values, given, put, shown
+
+#: Spans of a restore, in seconds as the document has them.
+SPANS = ("proof_every_s", "rpo_s", "rto_s")
+_UNITS = {"d": 86400, "h": 3600, "min": 60, "s": 1}
+_PART = re.compile(r"(\d{1,9})\s*([^\W\d_]+)\.?\s*")
+_CLOCK = re.compile(r"(\d{1,6}):([0-5]\d)")
+
+
+def restore_values(restore: Mapping[str, Any]) -> Values:
+    """Return what stands in the fields of what is promised of restores."""
+    return {f"restore-{key}": [span_text(restore.get(key))] for key in SPANS}
+
+
+def restore(draft: Draft) -> Iterator[tuple[str, str]]:
+    """Read what is promised of restores; yield (beginning of an error, field)."""
+    agreed = dict(draft.document.get("restore", {}))
+    for key in SPANS:
+        name = f"restore-{key}"
+        if (text := given(draft, name)) is not None:
+            seconds = span_of(text) if text else None
+            if text and seconds is None:
+                draft.tell(name, gettext("Write a time with its unit, like 7 d, 4 h or 90 min, or as 1:30."))
+            else:
+                put(agreed, key, seconds)
+        yield f"restore: {key}", name
+    if agreed != draft.document.get("restore", {}):
+        put(draft.document, "restore", agreed)
+    yield "restore", f"restore-{SPANS[0]}"
+
+
+def span_text(value: Any) -> str:
+    """Return seconds as they are typed: `7 d`, `1 h 30 min`, in the reader's units; what is none as it is written."""
+    try:
+        left = whole_number(value, "", least=1)
+    except Misconfigured:
+        return shown(value)
+    parts = []
+    for unit, seconds in _UNITS.items():
+        count, left = divmod(left, seconds)
+        if count:
+            parts.append(_said(unit, count))
+    return " ".join(parts)
+
+
+def span_of(text: str) -> int | None:
+    """Return the seconds of a span that was typed, in the reader's units or the English ones; None if it is none."""
+    if match := _CLOCK.fullmatch(text.strip()):
+        return (int(match[1]) * 60 + int(match[2])) * 60 or None
+    units = _UNITS | {_said(unit, "").strip(): seconds for unit, seconds in _UNITS.items()}
+    parts = list(_PART.finditer(text.strip().lower()))
+    if "".join(part[0] for part in parts) != text.strip().lower() or any(part[2] not in units for part in parts):
+        return None
+    return sum(int(part[1]) * units[part[2]] for part in parts) or None
+
+
+def _said(unit: str, count: int | str) -> str:
+    """Return so many of a unit, in the reader's language."""
+    said = {
+        "d": lambda: gettext("%(n)s d", n=count),
+        "h": lambda: gettext("%(n)s h", n=count),
+        "min": lambda: gettext("%(n)s min", n=count),
+        "s": lambda: gettext("%(n)s s", n=count),
+    }
+    return str(said[unit]())
