@@ -11,6 +11,7 @@ from flask import Flask
 from flask_babel import force_locale
 
 from msp.contracts import terms
+from msp.contracts.covers import KEYS
 from msp.contracts.vat import MODES
 from msp_web import terms_form, terms_promises
 
@@ -176,16 +177,55 @@ def test_a_wrong_span_is_told_beside_its_field_and_loses_nothing(changes: dict[s
     assert refused(agreed(), field, **changes)
 
 
+SETS: list[dict[str, Any]] = [
+    {},
+    {"sites": []},
+    {key: ["One", "two words", "One"] for key in KEYS if key != "work"},
+    {"assets": ["srv-1, old", " srv-2 ", "a\nb"], "services": ["backup"]},
+    *({"work": list(work)} for work in (["remote"], ["onsite", "remote"], ["remote", "remote"], [])),
+]
+
+
+@pytest.mark.parametrize("listed", SETS)
+def test_every_list_of_what_a_line_covers_comes_back_as_it_was_written(listed: dict[str, Any]) -> None:
+    assert stays(agreed({"covers": listed}))
+    document = agreed({"covers": listed, "excludes": listed})
+    assert stays(document)
+    more = typed(document, **{"line-0-covers-roles": "engineer, lead", "line-0-excludes-work": "onsite"})
+    assert not more.problems
+    assert more.document["lines"][0]["covers"] == {**listed, "roles": ["engineer", "lead"]}
+    assert more.document["lines"][0]["excludes"] == {**listed, "work": ["onsite"]}
+
+
+def test_what_a_line_covers_is_taken_out_by_emptying_it() -> None:
+    draft = typed(agreed({"covers": {"sites": ["Berlin"], "work": ["remote"]}}), **{"line-0-covers-sites": " , "})
+    assert draft.document["lines"][0]["covers"] == {"work": ["remote"]}
+    gone = typed(draft.document, **{"line-0-covers-work": ""})
+    assert "covers" not in gone.document["lines"][0]
+
+
+def test_work_that_nobody_does_is_told_beside_its_field_and_loses_nothing() -> None:
+    document = agreed({"covers": {"sites": ["Berlin"]}, "excludes": {"work": ["onsite"]}})
+    assert refused(document, "line-0-covers-work", **{"line-0-covers-work": "lazy"})
+    assert refused(document, "line-0-excludes-work", **{"line-0-excludes-work": "onsite lazy"})
+
+
 def test_a_browser_that_sends_the_page_back_as_it_is_changes_nothing(
     log_in: Callable[[str], Browser], ids: Ids, app: Flask
 ) -> None:
     vat = {"mode": "exclusive_per_rate", "rates": [{"from": "20260101", "rate": 0.19}, {"from": "2027-01-01"}]}
     vat["rates"][1]["rate"] = None
-    document = agreed({"vat": vat}, vat=vat)
+    listed = {"assets": ["srv-1, old"], "sites": ["Berlin"], "work": ["onsite", "remote"]}
+    document = agreed({"vat": vat, "covers": listed, "excludes": {"assets": [" srv-2"]}}, vat=vat)
+    document["clauses"][0]["assets"] = ["srv-1, old"]
     browser, path = log_in("manager@provider.example"), f"/contracts/{ids['alfa']['contract_id']}/edit"
     page = browser.send(path, draft=terms_form.opened(document).kept, **terms_form.values_of(document), do="preview")
     assert page.status_code == 200
     fields = fields_on(page.text)
+    assert "line-0-covers-sites" in fields
+    assert "line-0-covers-assets" not in fields, "names that a field cannot say are shown, not typed"
+    assert "clause-0-assets" not in fields
+    assert "<li>srv-1, old</li>" in page.text
     with app.test_request_context("/"):
         draft = terms_form.of_fields(
             {name: found if isinstance(found, list) else [found] for name, found in fields.items()}, document

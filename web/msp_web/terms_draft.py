@@ -78,6 +78,21 @@ def minutes_of(text: str) -> int | None:
     return int(match[1]) * 60 + int(match[2]) if match else None
 
 
+def names_text(names: Sequence[str]) -> str:
+    """Return names as they are typed: `srv-1, srv-2`."""
+    return ", ".join(names)
+
+
+def names_of(text: str) -> list[str]:
+    """Return the names that were typed."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def fits(names: Sequence[str]) -> bool:
+    """Return whether a field can say these names: none has a comma, another line, or a space at its ends."""
+    return names_of(names_text(names)) == list(names) and not any(len(name.splitlines()) > 1 for name in names)
+
+
 def given(draft: Draft, name: str) -> str | None:
     """Return what was typed; None where the page had no such field, or where it says what it said before.
 

@@ -17,8 +17,20 @@ from msp.contracts.clauses import ACTION_CLASSES
 from msp.contracts.fields import DAYS
 from msp.contracts.lines import MONEY
 from msp.contracts.policy import MILESTONES
-from msp_web import terms_promises, terms_rows, terms_vat
-from msp_web.terms_draft import Draft, Values, given, hours_of, hours_text, minutes_of, put, shown, without_nulls
+from msp_web import terms_covers, terms_promises, terms_rows, terms_vat
+from msp_web.terms_draft import (
+    Draft,
+    Values,
+    given,
+    hours_of,
+    hours_text,
+    minutes_of,
+    names_of,
+    names_text,
+    put,
+    shown,
+    without_nulls,
+)
 
 #: Whole numbers of a line: how its time is rounded, included and carried over, and how soon somebody is on site.
 WHOLE = (
@@ -134,6 +146,7 @@ def values_of(document: Mapping[str, Any]) -> Values:
             found[f"line-{number}-{key}"] = [shown(line.get(key))]
         for key in WHOLE:
             found[f"line-{number}-{key}"] = [shown(line.get(key))]
+        found |= terms_covers.values_of(f"line-{number}", line)
         found |= terms_vat.values_of(f"line-{number}-vat", line.get("vat", {}))
         for priority, row in line.get("targets", {}).items():
             for milestone in MILESTONES:
@@ -143,7 +156,7 @@ def values_of(document: Mapping[str, Any]) -> Values:
             found[f"clause-{number}-{key}"] = [shown(clause.get(key))]
         found[f"clause-{number}-actions"] = list(clause.get("action_classes", []))
         for key in CLAUSE_LISTS:
-            found[f"clause-{number}-{key}"] = [", ".join(clause.get(key, []))]
+            found[f"clause-{number}-{key}"] = [names_text(clause.get(key, []))]
     return found
 
 
@@ -208,6 +221,7 @@ def _lines(draft: Draft) -> Iterator[tuple[str, str]]:
             yield f"{where}: {key}", f"{own}-{key}"
         yield from _targets(draft, line, where, own)
         yield from terms_rows.tariffs(draft, line, where, own)
+        yield from terms_covers.covers(draft, line, where, own)
         yield from terms_vat.vat(draft, line, f"{where}: vat", f"{own}-vat")
         yield where, f"{own}-name"
         yield f"The line '{line.get('id')}'", f"{own}-id"
@@ -261,7 +275,7 @@ def _clause(draft: Draft, clause: dict[str, Any], own: str) -> None:
             put(clause, key, text)
     for key in CLAUSE_LISTS:
         if (text := given(draft, f"{own}-{key}")) is not None:
-            put(clause, key, [part.strip() for part in text.split(",") if part.strip()])
+            put(clause, key, names_of(text))
     if f"{own}-effect" in draft.values:  # boxes that are not ticked are not sent
         ticked = [one for one in ACTION_CLASSES if draft.has(f"{own}-actions", one)]
         if set(ticked) != set(clause.get("action_classes", [])):

@@ -219,6 +219,15 @@ WORDS: dict[str, dict[str, Any]] = {
         "rollover_months": _("carried over for, months"),
         "onsite_minutes": _("on site within, minutes"),
     },
+    "covers": {"covers": _("What it covers"), "excludes": _("What it leaves out")},
+    "covers_names": {
+        "services": _("services"),
+        "roles": _("roles of who works"),
+        "sites": _("sites"),
+        "assets": _("items by name"),
+        "asset_classes": _("kinds of items"),
+    },
+    "covers_work": {"remote": _("remote"), "onsite": _("on site"), "onsite remote": _("remote or on site")},
     "vat_mode": {
         "exclusive_on_total": _("added once, to the sum of an act"),
         "exclusive_per_line": _("added to each line, rounded there"),

@@ -8,15 +8,17 @@ from zoneinfo import ZoneInfo
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from msp.clock import utc_now
 from msp.contracts import terms
 from msp.contracts.change import local_day
 from msp.contracts.clauses import ACTION_CLASSES
+from msp.contracts.covers import WORK
 from msp.contracts.fields import DAYS
 from msp.contracts.lines import MONEY, PRICES
-from msp.contracts.models import Client, Contract, ContractVersion
+from msp.contracts.models import Client, Contract, ContractVersion, Site
 from msp.contracts.policy import MILESTONES
 from msp.contracts.vat import MODES
 from msp.desk import rebase
@@ -24,8 +26,9 @@ from msp.desk.models import Ticket
 from msp.errors import Conflict, Misconfigured, MspError, NotFound
 from msp.flows import amending, signing
 from msp_web import clause_words, dates, language, terms_form
-from msp_web.access import actor, can, requires, scoped
-from msp_web.terms_draft import Draft
+from msp_web.access import actor, can, requires, scoped, visible
+from msp_web.terms_covers import NAMES, SETS
+from msp_web.terms_draft import Draft, fits
 from msp_web.terms_form import WHOLE
 from msp_web.terms_rows import DATED
 from msp_web.terms_vat import BEARS
@@ -185,6 +188,13 @@ def page(session: Session, contract: Contract, draft: Draft, *, seen: str | None
         prices=PRICES,
         whole=WHOLE,
         dated=DATED,
+        covers_sets=SETS,
+        covers_names=NAMES,
+        covers_work=WORK,
+        fits=fits,
+        sites=session.scalars(
+            visible(select(Site.name), Site).where(Site.client_id == client.id).order_by(Site.name)
+        ).all(),
         vat_modes=MODES,
         vat_bears=BEARS,
         readings=[
