@@ -210,13 +210,58 @@ def test_work_that_nobody_does_is_told_beside_its_field_and_loses_nothing() -> N
     assert refused(document, "line-0-excludes-work", **{"line-0-excludes-work": "onsite lazy"})
 
 
+BOXES: list[dict[str, Any]] = [
+    {},
+    {"L1": {}},
+    {"L1": {"minutes": 15}, "L2": {"minutes": 7.5, "calendar": "office"}, "second line": {"minutes": 240}},
+    {"L1": {"calendar": "office", "agreed with": "the vendor"}, " L2": {"minutes": 1}},
+]
+
+
+@pytest.mark.parametrize("boxes", BOXES)
+def test_every_time_box_comes_back_as_it_was_written(boxes: dict[str, Any]) -> None:
+    document = agreed({"ola": boxes})
+    assert stays(document)
+    row = f"line-0-ola-{len(boxes)}"
+    more = typed(document, **{f"{row}-line": "L9", f"{row}-minutes": "1:30", f"{row}-calendar": "office"})
+    assert not more.problems
+    assert more.document["lines"][0]["ola"] == {**boxes, "L9": {"minutes": 90, "calendar": "office"}}
+
+
+def test_a_time_box_is_renamed_with_all_it_says_and_taken_out_by_emptying_its_name() -> None:
+    document = agreed({"ola": {"L1": {"minutes": 7.5, "note": "as before"}, "L2": {"minutes": 60}}})
+    renamed = typed(document, **{"line-0-ola-0-line": "L0", "line-0-ola-1-line": "", "line-0-ola-1-minutes": ""})
+    assert not renamed.problems
+    assert renamed.document["lines"][0]["ola"] == {"L0": {"minutes": 7.5, "note": "as before"}}
+    gone = typed(renamed.document, **{"line-0-ola-0-line": "", "line-0-ola-0-minutes": ""})
+    assert "ola" not in gone.document["lines"][0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"line-0-ola-0-minutes": "some"}, "line-0-ola-0-minutes"),
+        ({"line-0-ola-0-minutes": "0"}, "line-0-ola-0-minutes"),
+        ({"line-0-ola-1-minutes": ""}, "line-0-ola-1-minutes"),
+        ({"line-0-ola-0-calendar": "never"}, "line-0-ola-0-calendar"),
+        ({"line-0-ola-1-line": "L1"}, "line-0-ola-1-line"),
+        ({"line-0-ola-2-line": "", "line-0-ola-2-minutes": "5"}, "line-0-ola-2-line"),
+        ({"line-0-ola-1-line": ""}, "line-0-ola-1-line"),
+        ({f"line-0-{priority}-drop": "1" for priority in ("P1", "P2", "P3")}, "line-0-new"),
+    ],
+)
+def test_a_wrong_time_box_is_told_beside_its_field_and_loses_nothing(changes: dict[str, str], field: str) -> None:
+    assert refused(agreed({"ola": {"L1": {"minutes": 15}, "L2": {"minutes": 60}}}), field, **changes)
+
+
 def test_a_browser_that_sends_the_page_back_as_it_is_changes_nothing(
     log_in: Callable[[str], Browser], ids: Ids, app: Flask
 ) -> None:
     vat = {"mode": "exclusive_per_rate", "rates": [{"from": "20260101", "rate": 0.19}, {"from": "2027-01-01"}]}
     vat["rates"][1]["rate"] = None
     listed = {"assets": ["srv-1, old"], "sites": ["Berlin"], "work": ["onsite", "remote"]}
-    document = agreed({"vat": vat, "covers": listed, "excludes": {"assets": [" srv-2"]}}, vat=vat)
+    line = {"vat": vat, "covers": listed, "excludes": {"assets": [" srv-2"]}, "ola": BOXES[2]}
+    document = agreed(line, vat=vat)
     document["clauses"][0]["assets"] = ["srv-1, old"]
     browser, path = log_in("manager@provider.example"), f"/contracts/{ids['alfa']['contract_id']}/edit"
     page = browser.send(path, draft=terms_form.opened(document).kept, **terms_form.values_of(document), do="preview")

@@ -24,7 +24,6 @@ from msp_web.terms_draft import (
     given,
     hours_of,
     hours_text,
-    minutes_of,
     names_of,
     names_text,
     put,
@@ -147,6 +146,7 @@ def values_of(document: Mapping[str, Any]) -> Values:
         for key in WHOLE:
             found[f"line-{number}-{key}"] = [shown(line.get(key))]
         found |= terms_covers.values_of(f"line-{number}", line)
+        found |= terms_promises.line_values(f"line-{number}", line)
         found |= terms_vat.values_of(f"line-{number}-vat", line.get("vat", {}))
         for priority, row in line.get("targets", {}).items():
             for milestone in MILESTONES:
@@ -221,8 +221,10 @@ def _lines(draft: Draft) -> Iterator[tuple[str, str]]:
             yield f"{where}: {key}", f"{own}-{key}"
         yield from _targets(draft, line, where, own)
         yield from terms_rows.tariffs(draft, line, where, own)
+        yield from terms_promises.boxes(draft, line, where, own)
         yield from terms_covers.covers(draft, line, where, own)
         yield from terms_vat.vat(draft, line, f"{where}: vat", f"{own}-vat")
+        yield f"{where}: targets", f"{own}-new"
         yield where, f"{own}-name"
         yield f"The line '{line.get('id')}'", f"{own}-id"
     if kept or stored:
@@ -236,12 +238,7 @@ def _targets(draft: Draft, line: dict[str, Any], where: str, own: str) -> Iterat
     for priority, row in list(line.get("targets", {}).items()):
         for milestone in MILESTONES:
             name = f"{own}-{'new' if priority == added else priority}-{milestone}"
-            if (text := given(draft, name)) is not None:
-                minutes = minutes_of(text) if text else None
-                if text and minutes is None:
-                    draft.tell(name, gettext("Write minutes like 240, or hours and minutes like 4:00."))
-                else:
-                    put(row, milestone, minutes)
+            terms_promises.minutes(draft, row, milestone, name)
             yield f"{where}: targets {priority}: {milestone}", name
         if draft.has(f"{own}-{priority}-drop", "1"):
             del line["targets"][priority]

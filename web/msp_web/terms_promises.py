@@ -11,7 +11,7 @@ from flask_babel import gettext
 
 from msp.contracts.fields import whole_number
 from msp.errors import Misconfigured
-from msp_web.terms_draft import Draft, Values, given, put, shown
+from msp_web.terms_draft import Draft, Values, given, minutes_of, places_of, put, shown
 
 #: Spans of a restore, in seconds as the document has them.
 SPANS = ("proof_every_s", "rpo_s", "rto_s")
@@ -76,3 +76,51 @@ def _said(unit: str, count: int | str) -> str:
         "s": lambda: gettext("%(n)s s", n=count),
     }
     return str(said[unit]())
+
+
+def line_values(own: str, line: Mapping[str, Any]) -> Values:
+    """Return what stands in the fields of a line's time boxes."""
+    found: Values = {}
+    for place, (name, box) in enumerate(line.get("ola", {}).items()):
+        found[f"{own}-ola-{place}-line"] = [name]
+        found[f"{own}-ola-{place}-minutes"] = [shown(box.get("minutes"))]
+        found[f"{own}-ola-{place}-calendar"] = [shown(box.get("calendar"))]
+    return found
+
+
+def boxes(draft: Draft, line: dict[str, Any], where: str, own: str) -> Iterator[tuple[str, str]]:
+    """Read the time boxes of support lines; yield (beginning of an error, field)."""
+    places = places_of(draft, rf"{own}-ola-(\d+)-line")
+    stored, found = list(line.get("ola", {}).items()), dict[str, dict[str, Any]]()
+    for place in places:
+        row = f"{own}-ola-{place}"
+        name, box = draft.value(f"{row}-line").strip(), {}
+        if place < len(stored):
+            name, box = name if given(draft, f"{row}-line") is not None else stored[place][0], dict(stored[place][1])
+        if not name:
+            if draft.value(f"{row}-minutes").strip():
+                draft.tell(f"{row}-line", gettext("Name the support line, like L1."))
+            continue
+        if name in found:
+            draft.tell(f"{row}-line", gettext("This support line stands here twice."))
+            continue
+        minutes(draft, box, "minutes", f"{row}-minutes")
+        if (calendar := given(draft, f"{row}-calendar")) is not None:
+            put(box, "calendar", calendar)
+        found[name] = box
+        for key in ("minutes", "calendar"):
+            yield f"{where}: ola {name}: {key}", f"{row}-{key}"
+        yield f"{where}: ola {name}", f"{row}-line"
+    if places and found != line.get("ola", {}):
+        put(line, "ola", found)
+    yield f"{where}: ola", f"{own}-ola-0-line"
+
+
+def minutes(draft: Draft, target: dict[str, Any], key: str, name: str) -> None:
+    """Read minutes; what cannot be read stays as it was and is told."""
+    if (text := given(draft, name)) is not None:
+        read = minutes_of(text) if text else None
+        if text and read is None:
+            draft.tell(name, gettext("Write minutes like 240, or hours and minutes like 4:00."))
+        else:
+            put(target, key, read)
