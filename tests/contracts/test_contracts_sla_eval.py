@@ -1,5 +1,6 @@
 """Batches of clock questions: the promised formats, and that no case can stop another."""
 
+import copy
 import json
 import random
 from pathlib import Path
@@ -161,7 +162,7 @@ def _damage(node: Any, dice: random.Random) -> None:
         if isinstance(node, dict) and dice.random() < 0.3:
             del node[key]
         else:
-            node[key] = dice.choice(JUNK)
+            node[key] = copy.deepcopy(dice.choice(JUNK))  # the next damage may go into it
         return
 
 

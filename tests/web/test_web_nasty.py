@@ -194,16 +194,26 @@ def test_no_text_of_a_page_or_a_form_holds_a_nul(app: Flask, log_in: LogIn) -> N
     with app.test_request_context("/runs/?q=a%00b&q=%00&a%00=1"):
         assert request.args.getlist("q") == ["ab", ""]
         assert request.args["a"] == "1"
+    typed = {"text": "two\x00 words", "value": "a\0b", "p-path": "\0"}
     for kind in ("application/x-www-form-urlencoded", "multipart/form-data"):
-        with app.test_request_context("/", method="POST", content_type=kind, data={"text": "two\x00 words"}):
+        with app.test_request_context("/", method="POST", content_type=kind, data=typed):
             assert request.form["text"] == "two words"
+            assert request.form["value"] == "a\0b"  # a secret: the vault says no
+            assert request.form["p-path"] == "\0"  # a parameter: the run says no
     browser = log_in("admin@provider.example")
     for path in ("/tickets", "/assets/", "/assets/list.csv", "/runs/", "/evidence/"):
         assert browser.get(path, query_string={"q": "a\x00b", "kind": "\x00", "state": "\x00"}).status_code == 200, path
 
 
 def test_days_and_times_that_people_type_are_read_in_one_place() -> None:
-    stored = {"cron_words", "keyset", "words_of_backups", "views.backup_drafts", "views.replans"}  # by ourselves
+    stored = {
+        "cron_words",
+        "keyset",
+        "terms_vat",
+        "words_of_backups",
+        "views.backup_drafts",
+        "views.replans",
+    }  # by ourselves
     machines = {"views.field"}  # a phone whose clock is wrong shall lose nothing
     readers = {
         module
