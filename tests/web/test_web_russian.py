@@ -3,6 +3,8 @@
 import html
 import re
 from collections.abc import Callable
+from datetime import timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 import seed
@@ -13,9 +15,13 @@ from msp.backup.models import RestoreTest
 from msp.clock import utc_now
 from msp.contracts.models import BillingEntry
 from msp.desk import roster
+from msp.dispatch import visits
+from msp.dispatch.models import Shift, Technician
+from msp.flows import placing
 from msp.people import users
 from msp.people.models import User
 from msp.remote.models import RunHost, StepResult
+from msp.sentences import said
 
 Ids = dict[str, dict[str, int]]
 
@@ -58,8 +64,8 @@ def told(ids: Ids) -> None:
                  "where": "", "advice": "Restore an older snapshot of it."}
             ]
         }  # fmt: skip
-        said = "Step 1 (df): It was done, but its check does not hold. The command ended with exit status 1."
-        session.get_one(RunHost, alfa["run_host_id"]).detail = f"{said} Step 1 (df) undone."
+        text = "Step 1 (df): It was done, but its check does not hold. The command ended with exit status 1."
+        session.get_one(RunHost, alfa["run_host_id"]).detail = f"{text} Step 1 (df) undone."
         session.get_one(StepResult, alfa["step_id"]).detail = "There is no sudo on the host, so nothing ran as root."
         session.get_one(BillingEntry, alfa["entry_id"]).reason = "Servers: 20 min rounded up to 30"
         staff = session.query(User).filter_by(email="ru@provider.example").one()
@@ -104,3 +110,32 @@ def test_stored_sentences_read_in_russian_where_they_are_shown(
     assert "Вернитесь к списку." in missing.text
     program = browser.get("/tickets/999999", headers={"Accept": "application/json"})
     assert program.json["title"] == "There is no such thing, or it is not yours to see."
+
+
+def test_work_that_the_product_named_reads_in_russian_on_the_board_the_map_and_the_phone(
+    log_in: Callable[[str], Browser], told: None, ids: Ids
+) -> None:
+    named, why = "There is no sudo on the host, so nothing ran as root.", "It is late. Nobody is on the roster for L1."
+    alfa, now = ids["alfa"], utc_now().replace(second=0, microsecond=0)
+    begins = now + timedelta(hours=1)
+    with db.begin() as session:
+        user = session.query(User).filter_by(email="ru@provider.example").one()
+        day = begins.astimezone(ZoneInfo(user.time_zone)).date()
+        who = Technician(name="Олег", skills={"russian": 1}, latitude=52.5, longitude=13.4, user_id=user.id)
+        session.add(who)
+        session.flush()
+        session.add(Shift(technician_id=who.id, starts_at=now, ends_at=now + timedelta(hours=9)))
+        session.flush()
+        order = visits.propose(
+            session, client_id=alfa["client_id"], site_id=alfa["site_id"], summary=named, reason=why, now=now,
+            duration=timedelta(hours=1), skills={"russian": 1},
+        )  # fmt: skip
+        placing.place(session, order.id, who.id, begins, by="test", now=now)
+    browser = log_in("ru@provider.example")
+    for path in (f"/dispatch/?day={day}", f"/dispatch/map?day={day}"):
+        page = html.unescape(html.unescape(browser.get(path).text))
+        assert said(named, "ru") in page, path
+        assert named not in page, path
+    visit = next(one for one in browser.get("/field/today.json").json["visits"] if one["order"] == order.id)
+    assert (visit["summary"], visit["reason"]) == (said(named, "ru"), said(why, "ru"))
+    assert "It is late" not in visit["reason"]

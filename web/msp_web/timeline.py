@@ -180,7 +180,8 @@ def _of_approval(one: Approval, run: Run) -> Entry:
 
 def _of_order(order: WorkOrder) -> Entry:
     href, state = url_for("dispatch.show", work_order_id=order.id), ("visit_state", order.state)
-    return Entry(order.created_at, "visit", "truck", "", order.summary, language.said(order.reason), False, href, state)
+    title, reason = language.said(order.summary), language.said(order.reason)
+    return Entry(order.created_at, "visit", "truck", "", title, reason, False, href, state)
 
 
 def _of_visit(visit: Appointment, order: WorkOrder) -> Entry:

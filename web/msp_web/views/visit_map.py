@@ -130,7 +130,7 @@ def toured(session: Session, row: BoardRow, colour: str, roads: book.Roads) -> T
         km = DETOUR * great_circle_km(here, place) if here is not None and place is not None else None
         leg = Leg(
             number=len(legs) + 1,
-            words=f"{one.client}{f' / {one.site}' if one.site else ''}: {one.work_order.summary}",
+            words=f"{one.client}{f' / {one.site}' if one.site else ''}: {language.said(one.work_order.summary)}",
             address=site.address if site else "",
             at=one.appointment.starts_at,
             ends=one.appointment.ends_at,
@@ -149,7 +149,11 @@ def drawing(tours: list[Tour], waiting: list[tuple[Any, str, Point]], depot: Any
     """Return what the script draws, as JSON values."""
     zone = language.zone()
     pins = [
-        {"place": place, "words": f"{where}: {order.summary}", "to": url_for("dispatch.show", work_order_id=order.id)}
+        {
+            "place": place,
+            "words": f"{where}: {language.said(order.summary)}",
+            "to": url_for("dispatch.show", work_order_id=order.id),
+        }
         for order, where, place in waiting
         if place is not None
     ]
