@@ -1,33 +1,18 @@
-"""What a request asks, as pages get it: no text of an address or a form holds a NUL, which no database stores.
+"""What a request asks, as pages get it: no parameter of an address holds a NUL, which PostgreSQL refuses to compare.
 
-People cannot type one; it comes along when the output of a machine is pasted, and says nothing there. But secrets and
-parameters of playbooks are taken to the letter: one that holds a NUL is refused, not changed.
+Nobody types one; it comes with output of a machine that is pasted into a search. What a form holds is left as it was
+sent: a secret without its NUL would be another secret, so who stores a text judges it.
 """
 
-import re
-from collections.abc import Iterable, Mapping
-from typing import Any
-
 from flask import Request
-from werkzeug.datastructures import ImmutableMultiDict
-
-LITERAL = re.compile(r"value|p-.*", re.DOTALL)  # the field of a secret, and those of parameters
-
-
-class Said(ImmutableMultiDict[str, Any]):
-    """The parameters of an address, or the fields of a form; files are left as they are."""
-
-    def __init__(self, mapping: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None) -> None:
-        if mapping is not None and not isinstance(mapping, Mapping):
-            mapping = [(_plain(name), value if LITERAL.fullmatch(name) else _plain(value)) for name, value in mapping]
-        super().__init__(mapping)
+from werkzeug.datastructures import ImmutableMultiDict, MultiDict
+from werkzeug.utils import cached_property
 
 
 class Asked(Request):
-    """A request whose `args` and `form` hold no NUL."""
+    """A request whose `args` hold no NUL."""
 
-    parameter_storage_class = Said
-
-
-def _plain(value: Any) -> Any:
-    return value.replace("\0", "") if isinstance(value, str) else value
+    @cached_property
+    def args(self) -> MultiDict[str, str]:
+        given = super().args.items(multi=True)
+        return ImmutableMultiDict([(name.replace("\0", ""), value.replace("\0", "")) for name, value in given])

@@ -175,7 +175,7 @@ def approve(run_id: int) -> ResponseReturnValue:
 @portal("portal.approve")
 def decline(run_id: int) -> ResponseReturnValue:
     """End the run; the reason reaches those who asked."""
-    reason = request.form.get("reason", "").strip()[:2000]
+    reason = request.form.get("reason", "").replace("\x00", "").strip()[:2000]
     words = gettext("Declined. Nothing is done, and we have been told.")
     return decided(run_id, lambda session: approving.decline(session, run_id, actor=actor(), reason=reason), words)
 

@@ -123,7 +123,7 @@ def why(ticket_id: int) -> str:
 
 def written(name: str) -> str:
     """Return what was typed into a field, no longer than LONGEST. No database takes a NUL."""
-    return request.form.get(name, "")[:LONGEST]
+    return request.form.get(name, "").replace("\x00", "")[:LONGEST]
 
 
 def acted(ticket_id: int, act: Callable[[Session], object], words: str) -> ResponseReturnValue:
