@@ -10,6 +10,7 @@ import pytest
 import seed
 from clicking import Browser
 from flask import Flask, g, request
+from sqlalchemy.exc import DataError
 from test_web_walk import PLAIN, address, routes
 
 import msp_web
@@ -225,3 +226,14 @@ def test_a_day_out_of_reach_is_today_on_the_board(app: Flask, day: str) -> None:
     with app.test_request_context("/dispatch/", query_string={"day": day}):
         g.actor = None
         assert abs(day_asked() - utc_now().date()) <= timedelta(days=1)
+
+
+def test_a_value_that_the_database_refuses_is_no_error_of_ours_and_is_not_logged(
+    app: Flask, caplog: pytest.LogCaptureFixture
+) -> None:
+    refused = DataError("INSERT", {"name": "planted"}, ValueError("text fields cannot contain NUL bytes: planted"))
+    with app.test_request_context("/assets/new", method="POST"):
+        answer = app.make_response(app.handle_user_exception(refused))
+    assert answer.status_code == 400
+    assert "planted" not in answer.get_data(as_text=True) + caplog.text
+    assert "POST /assets/new held a value" in caplog.text

@@ -5,7 +5,7 @@ import logging
 from flask import Flask, Response, jsonify, render_template, request
 from flask_babel import gettext, lazy_gettext
 from flask_wtf.csrf import CSRFError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
 from werkzeug.exceptions import HTTPException
 from werkzeug.sansio.response import Response as Answer
 
@@ -94,6 +94,13 @@ def install(app: Flask) -> None:
         logger.error("database: %s", explain(error).what)
         what, advice = SENTENCES[500]
         return answer(503, "database", str(what), str(advice), retry=True)
+
+    @app.errorhandler(DataError)
+    def no_value(error: DataError) -> Response:
+        """A form held what PostgreSQL does not store, such as a NUL in a text; its own words would show the value."""
+        logger.warning("%s %s held a value that the database refused", request.method, request.path)
+        what, advice = SENTENCES[400]
+        return answer(400, "http_400", str(what), str(advice))
 
     @app.errorhandler(Exception)
     def unexpected(error: Exception) -> Response:
