@@ -254,6 +254,49 @@ def test_a_wrong_time_box_is_told_beside_its_field_and_loses_nothing(changes: di
     assert refused(agreed({"ola": {"L1": {"minutes": 15}, "L2": {"minutes": 60}}}), field, **changes)
 
 
+STEPS: list[list[dict[str, Any]]] = [
+    [],
+    [{"below": 95, "credit_percent": 5}],
+    [{"below": "90.0", "credit_percent": 10.5}, {"below": 99.9, "credit_percent": "5"}],
+]
+
+
+@pytest.mark.parametrize("steps", STEPS)
+def test_every_step_of_service_credits_comes_back_as_it_was_written(steps: list[dict[str, Any]]) -> None:
+    document = agreed({"service_credits": steps})
+    assert stays(document)
+    row = f"line-0-credit-{len(steps)}"
+    more = typed(document, **{f"{row}-below": "80,5 %", f"{row}-credit_percent": "25"})
+    assert not more.problems
+    assert more.document["lines"][0]["service_credits"] == [*steps, {"below": "80.5", "credit_percent": "25"}]
+
+
+def test_a_step_of_service_credits_is_taken_out_by_emptying_its_row() -> None:
+    document = agreed({"service_credits": STEPS[2]})
+    fewer = typed(document, **{"line-0-credit-0-below": "", "line-0-credit-0-credit_percent": ""})
+    assert fewer.document["lines"][0]["service_credits"] == STEPS[2][1:]
+    none = typed(fewer.document, **{"line-0-credit-0-below": "", "line-0-credit-0-credit_percent": ""})
+    assert not none.problems
+    assert "service_credits" not in none.document["lines"][0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"line-0-credit-0-below": "most"}, "line-0-credit-0-below"),
+        ({"line-0-credit-1-credit_percent": "some"}, "line-0-credit-1-credit_percent"),
+        ({"line-0-credit-1-credit_percent": ""}, "line-0-credit-1-credit_percent"),
+        ({"line-0-credit-1-credit_percent": "101"}, "line-0-credit-0-below"),
+        ({"line-0-credit-1-credit_percent": "2"}, "line-0-credit-0-below"),
+        ({"line-0-credit-1-below": "95"}, "line-0-credit-0-below"),
+        ({"line-0-credit-2-below": "", "line-0-credit-2-credit_percent": "20"}, "line-0-credit-2-below"),
+    ],
+)
+def test_a_wrong_step_of_credits_is_told_and_loses_nothing(changes: dict[str, str], field: str) -> None:
+    steps = [{"below": 95, "credit_percent": 5}, {"below": 90, "credit_percent": 10}]
+    assert refused(agreed({"service_credits": steps}), field, **changes)
+
+
 def test_a_browser_that_sends_the_page_back_as_it_is_changes_nothing(
     log_in: Callable[[str], Browser], ids: Ids, app: Flask
 ) -> None:
@@ -261,6 +304,7 @@ def test_a_browser_that_sends_the_page_back_as_it_is_changes_nothing(
     vat["rates"][1]["rate"] = None
     listed = {"assets": ["srv-1, old"], "sites": ["Berlin"], "work": ["onsite", "remote"]}
     line = {"vat": vat, "covers": listed, "excludes": {"assets": [" srv-2"]}, "ola": BOXES[2]}
+    line["service_credits"] = STEPS[2]
     document = agreed(line, vat=vat)
     document["clauses"][0]["assets"] = ["srv-1, old"]
     browser, path = log_in("manager@provider.example"), f"/contracts/{ids['alfa']['contract_id']}/edit"

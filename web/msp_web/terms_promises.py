@@ -9,12 +9,15 @@ from typing import Any
 
 from flask_babel import gettext
 
+from msp.contracts import service_credits as by_attainment
 from msp.contracts.fields import whole_number
 from msp.errors import Misconfigured
 from msp_web.terms_draft import Draft, Values, given, minutes_of, places_of, put, shown
 
 #: Spans of a restore, in seconds as the document has them.
 SPANS = ("proof_every_s", "rpo_s", "rto_s")
+#: What a step of service credits says, both in percent.
+STEP = by_attainment.KEYS
 _UNITS = {"d": 86400, "h": 3600, "min": 60, "s": 1}
 _PART = re.compile(r"(\d{1,9})\s*([^\W\d_]+)\.?\s*")
 _CLOCK = re.compile(r"(\d{1,6}):([0-5]\d)")
@@ -79,12 +82,15 @@ def _said(unit: str, count: int | str) -> str:
 
 
 def line_values(own: str, line: Mapping[str, Any]) -> Values:
-    """Return what stands in the fields of a line's time boxes."""
+    """Return what stands in the fields of a line's time boxes and service credits."""
     found: Values = {}
     for place, (name, box) in enumerate(line.get("ola", {}).items()):
         found[f"{own}-ola-{place}-line"] = [name]
         found[f"{own}-ola-{place}-minutes"] = [shown(box.get("minutes"))]
         found[f"{own}-ola-{place}-calendar"] = [shown(box.get("calendar"))]
+    for place, step in enumerate(line.get("service_credits", [])):
+        for key in STEP:
+            found[f"{own}-credit-{place}-{key}"] = [shown(step.get(key))]
     return found
 
 
@@ -114,6 +120,26 @@ def boxes(draft: Draft, line: dict[str, Any], where: str, own: str) -> Iterator[
     if places and found != line.get("ola", {}):
         put(line, "ola", found)
     yield f"{where}: ola", f"{own}-ola-0-line"
+
+
+def steps(draft: Draft, line: dict[str, Any], where: str, own: str) -> Iterator[tuple[str, str]]:
+    """Read the steps of service credits; yield (beginning of an error, field)."""
+    places = places_of(draft, rf"{own}-credit-(\d+)-{STEP[0]}")
+    stored, found = line.get("service_credits", []), list[dict[str, Any]]()
+    for place in places:
+        row = f"{own}-credit-{place}"
+        if not any(draft.value(f"{row}-{key}").strip() for key in STEP):
+            continue
+        step = dict(stored[place]) if place < len(stored) else {}
+        for key in STEP:
+            if (text := given(draft, f"{row}-{key}")) is not None:
+                put(step, key, text.removesuffix("%").rstrip().replace(",", "."))
+        found.append(step)
+        for key in STEP:
+            yield f"{where}: service_credits {len(found)}: {key}", f"{row}-{key}"
+    if places and found != stored:
+        put(line, "service_credits", found)
+    yield f"{where}: service_credits", f"{own}-credit-0-{STEP[0]}"
 
 
 def minutes(draft: Draft, target: dict[str, Any], key: str, name: str) -> None:
