@@ -297,6 +297,38 @@ def test_a_wrong_step_of_credits_is_told_and_loses_nothing(changes: dict[str, st
     assert refused(agreed({"service_credits": steps}), field, **changes)
 
 
+VISITS: list[dict[str, Any]] = [
+    {"calendar": "office", "travel_min": 0, "repair_min": 0},
+    {"calendar": "office", "travel_min": 45, "repair_min": 60},
+    {"calendar": "office", "travel_min": 30.5, "repair_min": 7.5, "agreed with": "the vendor"},
+]
+
+
+@pytest.mark.parametrize("visit", VISITS)
+def test_what_a_visit_takes_comes_back_as_it_was_written(visit: dict[str, Any]) -> None:
+    document = agreed({"latest_dispatch": visit})
+    assert stays(document)
+    longer = typed(document, **{"line-0-dispatch-travel_min": "1:30"})
+    assert longer.document["lines"][0]["latest_dispatch"] == {**visit, "travel_min": 90}
+    gone = typed(document, **{f"line-0-dispatch-{key}": "" for key in ("calendar", "travel_min", "repair_min")})
+    assert not gone.problems
+    assert "latest_dispatch" not in gone.document["lines"][0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"line-0-dispatch-travel_min": "far"}, "line-0-dispatch-travel_min"),
+        ({"line-0-dispatch-repair_min": "-5"}, "line-0-dispatch-repair_min"),
+        ({"line-0-dispatch-travel_min": ""}, "line-0-dispatch-travel_min"),
+        ({"line-0-dispatch-calendar": ""}, "line-0-dispatch-calendar"),
+        ({"line-0-dispatch-calendar": "never"}, "line-0-dispatch-calendar"),
+    ],
+)
+def test_a_wrong_visit_is_told_beside_its_field_and_loses_nothing(changes: dict[str, str], field: str) -> None:
+    assert refused(agreed({"latest_dispatch": VISITS[1]}), field, **changes)
+
+
 def test_a_browser_that_sends_the_page_back_as_it_is_changes_nothing(
     log_in: Callable[[str], Browser], ids: Ids, app: Flask
 ) -> None:
@@ -304,7 +336,7 @@ def test_a_browser_that_sends_the_page_back_as_it_is_changes_nothing(
     vat["rates"][1]["rate"] = None
     listed = {"assets": ["srv-1, old"], "sites": ["Berlin"], "work": ["onsite", "remote"]}
     line = {"vat": vat, "covers": listed, "excludes": {"assets": [" srv-2"]}, "ola": BOXES[2]}
-    line["service_credits"] = STEPS[2]
+    line |= {"service_credits": STEPS[2], "latest_dispatch": VISITS[2]}
     document = agreed(line, vat=vat)
     document["clauses"][0]["assets"] = ["srv-1, old"]
     browser, path = log_in("manager@provider.example"), f"/contracts/{ids['alfa']['contract_id']}/edit"

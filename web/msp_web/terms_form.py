@@ -223,6 +223,7 @@ def _lines(draft: Draft) -> Iterator[tuple[str, str]]:
         yield from terms_rows.tariffs(draft, line, where, own)
         yield from terms_promises.boxes(draft, line, where, own)
         yield from terms_promises.steps(draft, line, where, own)
+        yield from terms_promises.dispatch(draft, line, where, own)
         yield from terms_covers.covers(draft, line, where, own)
         yield from terms_vat.vat(draft, line, f"{where}: vat", f"{own}-vat")
         yield f"{where}: targets", f"{own}-new"

@@ -18,6 +18,8 @@ from msp_web.terms_draft import Draft, Values, given, minutes_of, places_of, put
 SPANS = ("proof_every_s", "rpo_s", "rto_s")
 #: What a step of service credits says, both in percent.
 STEP = by_attainment.KEYS
+#: What a visit takes, in minutes.
+VISIT = ("travel_min", "repair_min")
 _UNITS = {"d": 86400, "h": 3600, "min": 60, "s": 1}
 _PART = re.compile(r"(\d{1,9})\s*([^\W\d_]+)\.?\s*")
 _CLOCK = re.compile(r"(\d{1,6}):([0-5]\d)")
@@ -82,7 +84,7 @@ def _said(unit: str, count: int | str) -> str:
 
 
 def line_values(own: str, line: Mapping[str, Any]) -> Values:
-    """Return what stands in the fields of a line's time boxes and service credits."""
+    """Return what stands in the fields of a line's time boxes, service credits and visits."""
     found: Values = {}
     for place, (name, box) in enumerate(line.get("ola", {}).items()):
         found[f"{own}-ola-{place}-line"] = [name]
@@ -91,6 +93,9 @@ def line_values(own: str, line: Mapping[str, Any]) -> Values:
     for place, step in enumerate(line.get("service_credits", [])):
         for key in STEP:
             found[f"{own}-credit-{place}-{key}"] = [shown(step.get(key))]
+    visit = line.get("latest_dispatch", {})
+    for key in ("calendar", *VISIT):
+        found[f"{own}-dispatch-{key}"] = [shown(visit.get(key))]
     return found
 
 
@@ -140,6 +145,19 @@ def steps(draft: Draft, line: dict[str, Any], where: str, own: str) -> Iterator[
     if places and found != stored:
         put(line, "service_credits", found)
     yield f"{where}: service_credits", f"{own}-credit-0-{STEP[0]}"
+
+
+def dispatch(draft: Draft, line: dict[str, Any], where: str, own: str) -> Iterator[tuple[str, str]]:
+    """Read what a visit takes, from which its latest dispatch follows; yield (beginning of an error, field)."""
+    visit = dict(line.get("latest_dispatch", {}))
+    for key in VISIT:
+        minutes(draft, visit, key, f"{own}-dispatch-{key}")
+        yield f"{where}: latest_dispatch: {key}", f"{own}-dispatch-{key}"
+    if (calendar := given(draft, f"{own}-dispatch-calendar")) is not None:
+        put(visit, "calendar", calendar)
+    if visit != line.get("latest_dispatch", {}):
+        put(line, "latest_dispatch", visit if any(key in visit for key in ("calendar", *VISIT)) else None)
+    yield f"{where}: latest_dispatch", f"{own}-dispatch-calendar"
 
 
 def minutes(draft: Draft, target: dict[str, Any], key: str, name: str) -> None:
