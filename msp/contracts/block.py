@@ -1,7 +1,7 @@
 """Prepaid hours: what of an entry the block pays for, and what is overage (R4). Pure; ledger.py debits the database."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 
@@ -20,6 +20,10 @@ class Block:
     balance_minutes: int
     purchased_on: date
     expires_on: date | None = None
+
+    def less(self, minutes: int) -> "Block":
+        """Return the block after minutes were taken from it."""
+        return replace(self, balance_minutes=self.balance_minutes - minutes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ It is played again from what was bought and what each entry drew, so that it say
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, timedelta
 
 from msp.contracts.block import Block, drain, drain_order
@@ -40,7 +40,7 @@ def _played(blocks: Sequence[Block], draws: Iterable[tuple[date, int]]) -> list[
     left = {block.id: block for block in blocks}
     for day, minutes in draws:
         for number, taken in drain(left.values(), minutes, day)[0].items():
-            left[number] = replace(left[number], balance_minutes=left[number].balance_minutes - taken)
+            left[number] = left[number].less(taken)
     return list(left.values())
 
 

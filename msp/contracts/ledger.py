@@ -5,6 +5,7 @@ from datetime import date
 from sqlalchemy import ColumnElement, and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from msp.contracts.block import Block
 from msp.contracts.models import HourBlock
 from msp.errors import Misconfigured
 
@@ -67,6 +68,12 @@ def balance(session: Session, contract_id: int, on: date) -> tuple[int, int]:
         ).where(_in_use(contract_id, on))
     ).one()
     return int(row[0]), int(row[1])
+
+
+def blocks(session: Session, contract_id: int) -> list[Block]:
+    """Return every block of a contract with what is left of it now, also those that have expired."""
+    columns = select(HourBlock.id, HourBlock.balance_minutes, HourBlock.purchased_on, HourBlock.expires_on)
+    return [Block(*row) for row in session.execute(columns.where(HourBlock.contract_id == contract_id))]
 
 
 def would_exceed(session: Session, contract_id: int, minutes: int, on: date) -> bool:

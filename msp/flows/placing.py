@@ -12,6 +12,7 @@ from msp.desk import tickets
 from msp.dispatch import feedback, visits, windows
 from msp.dispatch.models import Appointment, Technician, WorkOrder
 from msp.errors import Conflict, Misconfigured
+from msp.flows import prepaid
 
 WINDOW = timedelta(hours=1)  # of arrival, where nobody gave another
 
@@ -28,12 +29,14 @@ def place(
     promised: tuple[datetime, datetime] | None = None,
     renegotiated: bool = False,
     aside: Collection[int] = (),
+    given: prepaid.Given | None = None,
 ) -> Appointment:
     """Confirm or move a visit (see dispatch.visits.assign) and tell its ticket.
 
     promised: the window of arrival to tell the client; Misconfigured if the visit begins outside of it. renegotiated:
     the client agreed to another window than was told; without it, a move out of that window and a window that is not
-    part of it raise Conflict, so that nothing promised moves silently.
+    part of it raise Conflict, so that nothing promised moves silently. Raises Refused for what goes beyond the prepaid
+    hours until somebody has agreed to that (see prepaid.py). given: the yes that comes with this very act.
     """
     current = visits.appointment_of(session, work_order_id)
     visits.nobody_was_first(session, current, expected_version)
@@ -59,6 +62,10 @@ def place(
         promised=promised,
         aside=aside,
     )
+    order = session.get_one(WorkOrder, work_order_id)
+    if given is not None:
+        prepaid.agree(session, order, given, now=now)
+    prepaid.must_be_agreed(session, order, visit.starts_at, before[1] if before else None)
     if before != (visit.technician_id, visit.starts_at) or promised is not None:
         tell(session, visit, by=by, now=now)
     return visit
@@ -92,9 +99,18 @@ def offer(session: Session, order: WorkOrder, now: datetime, *, count: int, in_t
     return Offered(zone, free, standing, found)
 
 
-def book(session: Session, order: WorkOrder, begins: datetime, *, by: str, now: datetime, in_time: bool) -> Appointment:
+def book(
+    session: Session,
+    order: WorkOrder,
+    begins: datetime,
+    *,
+    by: str,
+    now: datetime,
+    in_time: bool,
+    given: prepaid.Given | None = None,
+) -> Appointment:
     """Confirm the visit in one of the windows that are offered now, and promise that window. Raises Conflict if it is
-    no longer free. in_time: only windows that keep the due time."""
+    no longer free. in_time: only windows that keep the due time. given: see `place`."""
     current = visits.appointment_of(session, order.id)
     open_now = offer(session, order, now, count=1000, in_time=in_time)
     chosen = next((one for one in open_now.windows if one.begins == begins), None)
@@ -109,6 +125,7 @@ def book(session: Session, order: WorkOrder, begins: datetime, *, by: str, now: 
         now=now,
         expected_version=current.version if current else None,
         promised=(chosen.begins, chosen.ends),
+        given=given,
     )
 
 

@@ -1,6 +1,7 @@
 """From remote work that failed to a visit: who, with which skill and part, and by when; in the failing transaction."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -9,14 +10,13 @@ from sqlalchemy.orm import Session
 
 from msp.assets.models import ConfigurationItem
 from msp.clock import utc_now
-from msp.contracts import agreements, entries
 from msp.desk import clock, tickets
 from msp.desk.models import Ticket
 from msp.dispatch import visits
 from msp.dispatch.models import Appointment, Technician, WorkOrder
 from msp.errors import Misconfigured
 from msp.evidence import Evidence
-from msp.flows import worked
+from msp.flows import prepaid, worked
 from msp.people.access import Actor
 from msp.remote.models import Run, RunHost, StepResult
 
@@ -83,6 +83,9 @@ def _propose(
     words = [reason]
     if order.latest_dispatch_at:
         words.append(f"A technician must leave by {order.latest_dispatch_at:%Y-%m-%d %H:%M} UTC.")
+    asked = prepaid.question(session, order, appointment.starts_at if appointment else now)
+    if asked is not None and asked.open:
+        words += [asked.beyond.words(), "The client's approver is asked before it is confirmed."]
     data = {"work_order": order.id, "appointment": appointment.id if appointment else None}
     tickets.append(session, ticket, "visit", by=by, public=True, text=" ".join(words), data=data, now=now)
     line = clock.line_of(session, ticket)
@@ -131,19 +134,8 @@ def _bill(session: Session, order: WorkOrder, visit: Appointment, ticket: Ticket
         .order_by(Evidence.id.desc())
         .limit(1)
     )
-    item = session.get(ConfigurationItem, ticket.asset_id) if ticket.asset_id else None
-    work = entries.Worked(
-        client_id=order.client_id,
-        begun_at=begun,
-        minutes=worked.minutes_between(begun, now),
-        ticket_id=ticket.id,
-        appointment_id=visit.id,
-        evidence_id=proof,
-        site=agreements.site_name(session, order.site_id),
-        asset=item.name if item else None,
-        asset_class=item.kind if item else None,
-        work="onsite",
-    )
+    work = prepaid.work_of(session, order, begun, worked.minutes_between(begun, now))
+    work = replace(work, appointment_id=visit.id, evidence_id=proof)
     worked.propose(session, work, subject=("appointment", visit.id), now=now)
 
 

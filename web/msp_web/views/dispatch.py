@@ -1,6 +1,7 @@
 """Dispatch: technicians and time on a board, the work nobody does yet, and who could go, with reasons and cost."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
@@ -14,10 +15,10 @@ from msp.assets.models import ConfigurationItem
 from msp.clock import utc_now
 from msp.contracts.models import Client, Site
 from msp.desk.models import Ticket
-from msp.dispatch import reasons, visits
+from msp.dispatch import availability, reasons, visits
 from msp.dispatch.models import Appointment, Part, Replan, Technician, WorkOrder
 from msp.errors import Conflict, Misconfigured, MspError, NotFound, Refused
-from msp.flows import placing, replans
+from msp.flows import placing, prepaid, replans
 from msp.flows import visits as flows
 from msp.people.access import may
 from msp.remote.output import shown
@@ -96,14 +97,16 @@ def page(work_order_id: int, error: MspError | None = None) -> str:
         open_for_plans = order.state not in (*OVER, "working") and can("dispatch.plan", order.client_id)
         site = session.get(Site, order.site_id) if order.site_id else None
         client = scoped(session, Client, order.client_id)
+        candidates = visits.candidates(session, order, utc_now()) if open_for_plans else []
         return render_template(
             "dispatch/show.html",
             order=order,
             current=current,
+            asked=question_of(session, order, current, candidates) if order.state not in OVER else None,
             technician=session.get(Technician, current.technician_id) if current else None,
             next_states=sorted(visits.NEXT_STATES.get(current.state, ())) if current else [],
             may_carry=can("visit.work", order.client_id) or can("dispatch.plan", order.client_id),
-            candidates=visits.candidates(session, order, utc_now()) if open_for_plans else [],
+            candidates=candidates,
             open_for_plans=open_for_plans,
             reasons=reasons.why(session, order, utc_now(), language.zone(), granted())
             if order.state not in OVER
@@ -122,6 +125,18 @@ def page(work_order_id: int, error: MspError | None = None) -> str:
             zone=language.zone(),
             listens_from=newest(session),
         )
+
+
+def question_of(
+    session: Session, order: WorkOrder, current: Appointment | None, candidates: Sequence[visits.Candidate]
+) -> prepaid.Question | None:
+    """Return what the visit bills beyond the prepaid hours: at the time just tried, else where it stands or could."""
+    was = current.starts_at if current is not None and current.state in availability.STANDING else None
+    with suppress(Misconfigured):
+        return prepaid.question(session, order, instant(request.form.get("starts_at", "")), was)
+    if current is not None and current.state != "cancelled":
+        return prepaid.question(session, order, current.starts_at, was)
+    return prepaid.dearest(session, order, [one.starts_at for one in candidates[:1]] or [utc_now()])
 
 
 def current_of(session: Session, order: WorkOrder) -> Appointment | None:
@@ -197,6 +212,19 @@ def assign(work_order_id: int) -> ResponseReturnValue:
         )
 
     return acted(work_order_id, act, gettext("The visit is confirmed; its parts and its time are held."))
+
+
+@bp.post("/<int:work_order_id>/agree")
+@requires("contract.edit")
+def agree(work_order_id: int) -> ResponseReturnValue:
+    """Record the client's yes to what the visit bills beyond its prepaid hours."""
+    form = request.form
+    given = prepaid.Given(actor(), form.get("amount", ""), form.get("word", ""))
+
+    def act(session: Session) -> None:
+        prepaid.agree(session, scoped(session, WorkOrder, work_order_id), given, now=utc_now())
+
+    return acted(work_order_id, act, gettext("Recorded: the visit may go beyond the prepaid hours."))
 
 
 @bp.post("/<int:work_order_id>/visits/<int:visit_id>")

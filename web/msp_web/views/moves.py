@@ -11,7 +11,7 @@ from msp.clock import utc_now
 from msp.dispatch import feedback, reasons, visits
 from msp.dispatch.models import Appointment, Technician, WorkOrder
 from msp.errors import Misconfigured, NotFound, Refused
-from msp.flows import placing
+from msp.flows import placing, prepaid
 from msp.flows import visits as flows
 from msp.people.access import may
 from msp_web import language
@@ -43,10 +43,15 @@ def judged(work_order_id: int) -> ResponseReturnValue:
         except Misconfigured as error:
             return jsonify(breaks=[language.said(error.what)], warns=[], touched=[], words=language.said(error.advice))
         found = feedback.judge(session, order, who, at, utc_now(), granted())
+        current = visits.standing(session, order.id)
+        was = current.starts_at if current is not None and current.state != "proposed" else None
+        asked = prepaid.question(session, order, at, was)
+    beyond = [asked.beyond.words()] if asked is not None else []
+    unagreed = [*beyond, prepaid.UNAGREED] if asked is not None and asked.open else []
     begins, ends = at.astimezone(language.zone()), found.ends_at.astimezone(language.zone())
     return jsonify(
-        breaks=[language.said(one) for one in found.breaks],
-        warns=[language.said(one) for one in found.warns],
+        breaks=[language.said(one) for one in (*found.breaks, *unagreed)],
+        warns=[language.said(one) for one in (*found.warns, *([] if unagreed else beyond))],
         touched=[language.said(one) for one in found.touched],
         cost=None if found.cost is None else round(found.cost),
         leaves_promise=found.leaves_promise,

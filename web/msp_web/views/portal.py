@@ -21,12 +21,13 @@ from msp.contracts import agreements
 from msp.contracts.models import Client, HourBlock, Site
 from msp.contracts.terms import Terms
 from msp.desk import queue
+from msp.dispatch import visits as dispatch
 from msp.dispatch.models import Appointment, Technician, WorkOrder
 from msp.errors import Conflict, MspError, NotFound, Refused
-from msp.flows import approving, backup_gaps, backup_trends, credential_grants, restores
+from msp.flows import approving, backup_gaps, backup_trends, credential_grants, prepaid, restores
 from msp.remote.models import Run
 from msp_web import approval_card, language, portal_words, trend_chart
-from msp_web.access import actor, current_actor, portal, scoped, visible
+from msp_web.access import actor, can, current_actor, portal, scoped, visible
 from msp_web.filters import moment
 from msp_web.run_page import own
 from msp_web.unit import read_only, unit_of_work
@@ -46,6 +47,7 @@ SECTIONS = {
     "portal_contract.show": "portal_contract.index",
     "portal_contract.record": "portal_contract.evidence_list",
 }
+ASKED = 5  # visits whose cost the first page asks about
 HISTORY = 50  # restore tests that a plan's page shows
 
 
@@ -101,6 +103,7 @@ def home() -> str:
             cards=approval_card.waiting(session, actor(), now),
             uses=credential_grants.waiting(session, actor()),
             visits=visits_of(session, coming=True)[:5],
+            beyond=beyond(session) if can("portal.approve") else [],
             blocks=blocks_left(session),
         )
 
@@ -295,6 +298,17 @@ def unbooked(session: Session) -> list[WorkOrder]:
     """Return the work for which no time is agreed."""
     query = visible(select(WorkOrder), WorkOrder).where(WorkOrder.state == "proposed").order_by(WorkOrder.id)
     return list(session.scalars(query.limit(50)))
+
+
+def beyond(session: Session) -> list[tuple[WorkOrder, prepaid.Question]]:
+    """Return the visits that wait for a yes to what they bill beyond the prepaid hours, each with what that is."""
+    asked = []
+    for order in unbooked(session)[:ASKED]:
+        standing = dispatch.standing(session, order.id)
+        question = prepaid.question(session, order, standing.starts_at if standing else utc_now())
+        if question is not None and question.open:
+            asked.append((order, question))
+    return asked
 
 
 @bp.get("/visits")

@@ -10,7 +10,7 @@ from msp.clock import utc_now
 from msp.contracts.models import Client
 from msp.dispatch.models import WorkOrder
 from msp.errors import Conflict, Misconfigured, MspError, Refused
-from msp.flows import placing
+from msp.flows import placing, prepaid
 from msp_web import dates
 from msp_web.access import actor, requires, scoped
 from msp_web.unit import read_only, unit_of_work
@@ -40,23 +40,28 @@ def page(work_order_id: int, error: MspError | None = None) -> str:
     count = int(asked) if asked.isdecimal() and int(asked[:4]) in COUNTS else COUNTS[0]
     with read_only() as session:
         order = scoped(session, WorkOrder, work_order_id)
+        offered = placing.offer(session, order, utc_now(), count=count, in_time=False)
         return render_template(
             "dispatch/slots.html",
             order=order,
             client=scoped(session, Client, order.client_id),
-            offered=placing.offer(session, order, utc_now(), count=count, in_time=False),
+            offered=offered,
+            asked=prepaid.dearest(session, order, [one.starts_at for one in offered.windows]),
             more=next((one for one in COUNTS if one > count), None),
             error=error,
         )
 
 
-def booked(work_order_id: int, *, by: str, in_time: bool) -> MspError | None:
-    """Confirm the visit in the window that the form names, and promise it; return why that cannot be."""
+def booked(work_order_id: int, *, by: str, in_time: bool, given: prepaid.Given | None = None) -> MspError | None:
+    """Confirm the visit in the window that the form names, and promise it; return why that cannot be.
+
+    given: the yes to what it bills beyond the prepaid hours, given with it.
+    """
     try:
         with unit_of_work() as session:
             order = scoped(session, WorkOrder, work_order_id)
             begins = beginning(request.form.get("begins", ""))
-            placing.book(session, order, begins, by=by, now=utc_now(), in_time=in_time)
+            placing.book(session, order, begins, by=by, now=utc_now(), in_time=in_time, given=given)
     except (Misconfigured, Conflict, Refused) as error:
         return error
     return None
