@@ -353,3 +353,24 @@ def test_a_browser_that_sends_the_page_back_as_it_is_changes_nothing(
         )
     assert not draft.problems
     assert draft.document == document
+
+
+def test_a_changed_field_is_a_difference_to_sign_and_a_wrong_one_is_told_on_the_page(
+    log_in: Callable[[str], Browser], ids: Ids
+) -> None:
+    browser, path = log_in("manager@provider.example"), f"/contracts/{ids['alfa']['contract_id']}/edit"
+    fields = fields_on(browser.get(path).text)
+    changes = {"vat-mode": "inclusive", "vat-0-from": "2026-01-01", "vat-0-rate": "19", "restore-rpo_s": "1 d"}
+    changes |= {"line-0-ola-0-line": "L1", "line-0-covers-sites": "Berlin", "line-0-dispatch-calendar": "office"}
+    changes |= {"line-0-dispatch-travel_min": "45", "line-0-dispatch-repair_min": "1:00"}
+    changes |= {"line-0-credit-0-below": "95", "line-0-credit-0-credit_percent": "5"}
+    page = browser.send(path, **{**fields, **changes}, do="preview").text
+    for place in ("vat", "restore.rpo_s", *(f"lines[L1].{key}" for key in ("ola", "covers", "latest_dispatch"))):
+        assert f'<td class="mono">{place}</td>' in page, place
+    assert 'value="sign"' in page
+    wrong = {"vat-0-rate": "a lot", "restore-rto_s": "soon", "line-0-ola-0-minutes": "some"}
+    page = browser.send(path, **{**fields, **changes, **wrong}, do="preview").text
+    for name, text in wrong.items():
+        assert f'id="e-{name}"' in page, name
+        assert f'value="{text}"' in page, name
+    assert 'value="sign"' not in page

@@ -221,11 +221,11 @@ WORDS: dict[str, dict[str, Any]] = {
     },
     "covers": {"covers": _("What it covers"), "excludes": _("What it leaves out")},
     "covers_names": {
-        "services": _("services"),
-        "roles": _("roles of who works"),
-        "sites": _("sites"),
-        "assets": _("items by name"),
-        "asset_classes": _("kinds of items"),
+        "services": _("Services"),
+        "roles": _("Roles of who works"),
+        "sites": _("Sites"),
+        "assets": _("Items by name"),
+        "asset_classes": _("Kinds of items"),
     },
     "covers_work": {"remote": _("remote"), "onsite": _("on site"), "onsite remote": _("remote or on site")},
     "vat_mode": {
