@@ -35,7 +35,7 @@ def place(
 
     promised: the window of arrival to tell the client; Misconfigured if the visit begins outside of it. renegotiated:
     the client agreed to another window than was told; without it, a move out of that window and a window that is not
-    part of it raise Conflict, so that nothing promised moves silently. Raises Refused for what goes beyond the prepaid
+    part of it raise Conflict, so that nothing promised moves silently. Raises Unagreed for what goes beyond the prepaid
     hours until somebody has agreed to that (see prepaid.py). given: the yes that comes with this very act.
     """
     current = visits.appointment_of(session, work_order_id)

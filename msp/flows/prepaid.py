@@ -39,6 +39,10 @@ MOST = 10**9  # of any currency that one visit may bill
 LONGEST = 200  # characters of somebody's word
 
 
+class Unagreed(Refused):
+    """A visit goes beyond the prepaid hours, and nobody has agreed to that."""
+
+
 @dataclass(frozen=True, slots=True)
 class Given:
     """A yes as it is given. amount: as the page told it. word: of whom, where staff says it for the client."""
@@ -93,14 +97,14 @@ def dearest(session: Session, order: WorkOrder, starts: Iterable[datetime]) -> Q
 
 
 def must_be_agreed(session: Session, order: WorkOrder, starts_at: datetime, was: datetime | None = None) -> None:
-    """Raise Refused unless the prepaid hours reach, or somebody has agreed to what goes beyond them.
+    """Raise Unagreed unless the prepaid hours reach, or somebody has agreed to what goes beyond them.
 
     was: see `question`. Called once the visit is confirmed: whoever confirms another visit of this client waits for
     the client's chain of evidence until then, and counts this one.
     """
     asked = question(session, order, starts_at, was)
     if asked is not None and asked.open:
-        raise Refused(
+        raise Unagreed(
             f"{asked.beyond.words()} {UNAGREED}",
             advice="The client's approver agrees in the portal, or the account manager on the page of the work order.",
         )

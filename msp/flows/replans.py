@@ -20,7 +20,7 @@ from msp.dispatch.models import Appointment, Replan, Technician, WorkOrder
 from msp.dispatch.solve import solve
 from msp.engine import queues
 from msp.errors import Conflict, Misconfigured, NotFound, Refused
-from msp.flows import placing
+from msp.flows import placing, prepaid
 from msp.flows import visits as field_visits
 
 HANDLER = "board.replan"
@@ -231,6 +231,8 @@ def _carry_out(
         try:
             leaves = one["order"] in broken
             made = _do(session, one, current[one["order"]], left, by=by, now=now, renegotiated=leaves)
+        except prepaid.Unagreed as error:
+            raise Refused(f"{_summary(session, one)}: {error.what}", advice=error.advice) from error
         except Refused as error:
             raise _refused(session, one, left_out, error) from error
         undo.append(

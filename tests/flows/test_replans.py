@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
+from test_runs_prepaid import on_block
 from world import World
 
 from msp.clock import utc_now
@@ -18,7 +19,7 @@ from msp.dispatch.checker import check
 from msp.dispatch.models import Appointment, Part, Replan, Shift, Stock, Technician, WorkOrder
 from msp.dispatch.solve import solve
 from msp.errors import Conflict, Misconfigured, MspError, Refused
-from msp.flows import placing, replans
+from msp.flows import placing, prepaid, replans
 
 NORTH, SOUTH = (52.9, 13.4), (52.1, 13.4)  # about 90 km apart
 HOUR = timedelta(hours=1)
@@ -166,6 +167,27 @@ def test_a_change_that_needs_another_is_refused_alone_and_changes_nothing(board:
         replans.accept(session, replan, [board.orders["north"]], by="dora", now=utc_now())
     assert refused.value.advice == "Take these changes too, which make room for it: south."
     assert board.standing() == was
+
+
+def test_a_plan_promises_nothing_beyond_the_prepaid_hours_unasked(board: Board) -> None:
+    on_block(board.world, 0)
+    waiting = board.orders["waiting"]
+    with board.world.database.begin() as session:
+        session.get_one(WorkOrder, waiting).ticket_id = board.ticket
+    was, replan = board.standing(), board.planned()
+    with (
+        pytest.raises(Refused, match=r"waiting: The visit .*95\.00 EUR") as refused,
+        board.world.database.begin() as session,
+    ):
+        replans.accept(session, replan, list(board.orders.values()), by="dora", now=utc_now())
+    assert "approver agrees in the portal" in refused.value.advice
+    assert board.standing() == was
+    with board.world.database.begin() as session:
+        order = session.get_one(WorkOrder, waiting)
+        prepaid.agree(session, order, prepaid.Given(board.world.olga, "95.00"), now=utc_now())
+    with board.world.database.begin() as session:
+        replans.accept(session, replan, list(board.orders.values()), by="dora", now=utc_now())
+    assert board.standing()["waiting"] is not None
 
 
 def test_whoever_is_second_is_told(board: Board) -> None:
