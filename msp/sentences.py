@@ -26,6 +26,10 @@ _SWALLOWED = re.compile(r"[.!?]\s+[A-ZА-ЯЁ]|\n")
 LONGEST = 4000  # characters of what is looked at; more is output of machines
 WEAK = 16  # fixed letters: with fewer, such as "Add {what}.", a value must be a name or known, no prose
 _PROSE = 5  # words
+#: What begins with one of these is no name either: somebody wrote it.
+_TALK = re.compile(
+    r"(?:an?|any|her|his|i|its?|my|no|our|some|that|the|their|these|this|those|we|you|your)\b", re.IGNORECASE
+)
 _JOINED = 4  # sentences that may stand in one key
 _DEEP = 3  # values within values that are looked at
 #: How often a text may be looked at from end to end, with SHORT characters more: a text made to be slow stays cheap.
@@ -129,9 +133,7 @@ class Reading:
             if strict and any(_SWALLOWED.search(value) for value in values.values()):
                 continue
             told = {name: self.text(value, depth + 1) for name, value in values.items()}
-            if template.weight < WEAK and any(
-                told[name] == value and len(value.split()) >= _PROSE for name, value in values.items()
-            ):
+            if template.weight < WEAK and any(told[name] == value and _prose(value) for name, value in values.items()):
                 continue
             return "".join(told[part] if at % 2 else part for at, part in enumerate(_SLOT.split(template.translation)))
         return None
@@ -173,6 +175,11 @@ class Reading:
             out += between[upto - 1] if upto < len(pieces) else ""
             known, at = known or translated is not None, upto
         return out if known else None
+
+
+def _prose(value: str) -> bool:
+    words = value.split()
+    return len(words) >= _PROSE or _TALK.match(value) is not None
 
 
 def said(text: str, language: str) -> str:

@@ -311,11 +311,9 @@ class BaoStore:
                 raise Conflict(f"{what} was changed by somebody else just now.", advice="Do it again.") from error
             raise
         except answers.VaultDown as error:
-            sealed = "sealed" in str(error).lower()
-            raise Unreachable(
-                f"{where} is {'sealed' if sealed else 'not active'}.",
-                advice="Unseal it." if sealed else "Name the active node.",
-            ) from error
+            if "sealed" in str(error).lower():
+                raise Unreachable(f"{where} is sealed.", advice="Unseal it.") from error
+            raise Unreachable(f"{where} is a standby node.", advice="Name the active one.") from error
         except answers.VaultNotInitialized as error:
             raise Misconfigured(f"{where} has never been initialised.", advice="Initialise it.") from error
         except answers.RateLimitExceeded as error:

@@ -65,6 +65,8 @@ def test_the_surest_sentence_wins() -> None:
 def test_english_and_long_output_stay_as_they_are() -> None:
     assert said("The message is empty.", "en") == "The message is empty."
     assert said("The message is empty.", "ru") == "Сообщение пустое."
+    for own in ("The pane is broken.", "The server has no disk.", "My laptop opens nothing.", "The backup is missing."):
+        assert said(own, "ru") == own
     assert said("The message is empty.", "fr") == "The message is empty."
     assert said("x" * (sentences.LONGEST + 1), "ru").startswith("xxx")
 
