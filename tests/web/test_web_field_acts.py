@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
@@ -54,7 +55,9 @@ def act(visit: int, kind: str, base: int = 2, **data: Any) -> dict[str, Any]:
 def send(browser: Browser, document: object) -> Any:
     if not browser.token:
         browser.get("/account")
-    return browser.post("/field/acts", json=document, headers={"X-CSRFToken": browser.token})
+    return browser.post(
+        "/field/acts", json=document, headers={"X-CSRFToken": browser.token, "Accept": "application/json"}
+    )
 
 
 def test_a_visit_is_worked_and_every_act_sent_twice_counts_once(log_in: LogIn, visit: int) -> None:
@@ -103,3 +106,23 @@ def test_what_cannot_be_meant_is_said_in_a_sentence(log_in: LogIn, visit: int, d
 def test_a_signature_of_another_text_is_refused(log_in: LogIn, visit: int) -> None:
     wrong = act(visit, "sign", name="Clara", document="I confirm.", sha256="0" * 64, picture="")
     assert send(log_in("tech@provider.example"), wrong).status_code == 422
+
+
+def test_the_phone_is_told_in_the_language_of_its_technician_and_a_program_in_english(
+    log_in: LogIn, visit: int
+) -> None:
+    browser = log_in("tech@provider.example")
+    assert send(browser, {**act(visit, "working"), "at": "soon"}).json["title"] == "The act is not complete."
+    browser.send("/language", language="ru")
+    try:
+        refused, held = (
+            send(browser, {**act(visit, "working"), "at": "soon"}),
+            send(browser, act(visit, "working", base=1)),
+        )
+        assert re.search("[а-я]", refused.json["title"] + refused.json["detail"])
+        assert not re.search("[A-Za-z]{4}", refused.json["title"])
+        assert re.search("[а-я]", held.json["words"])
+        told = browser.get("/api/v1/nowhere", headers={"Accept": "application/json"})
+        assert not re.search("[а-я]", told.text)
+    finally:
+        browser.send("/language", language="en")

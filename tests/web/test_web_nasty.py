@@ -234,6 +234,6 @@ def test_a_value_that_the_database_refuses_is_no_error_of_ours_and_is_not_logged
     refused = DataError("INSERT", {"name": "planted"}, ValueError("text fields cannot contain NUL bytes: planted"))
     with app.test_request_context("/assets/new", method="POST"):
         answer = app.make_response(app.handle_user_exception(refused))
-    assert answer.status_code == 400
+    assert answer.status_code == 422  # 400 would tell a phone to load its page again
     assert "planted" not in answer.get_data(as_text=True) + caplog.text
     assert "POST /assets/new held a value" in caplog.text

@@ -40,7 +40,10 @@ def wants_json() -> bool:
 
 
 def answer(status: int, code: str, what: str, advice: str, retry: bool = False) -> Response:
-    """Return one problem in the form that the caller reads: people in their language, programs in English."""
+    """Return one problem in the form that the caller reads: people in their language, also where a script of ours
+    shows it to them; programs in English."""
+    if not request.path.startswith("/api/"):
+        what, advice = language.said(what), language.said(advice)
     if wants_json():
         response = jsonify(
             type=f"urn:msp-toolkit:problem:{code}",
@@ -57,8 +60,8 @@ def answer(status: int, code: str, what: str, advice: str, retry: bool = False) 
         page = render_template(
             "problem_part.html" if fragment else "problem.html",
             status=status,
-            what=language.said(what),
-            advice=language.said(advice),
+            what=what,
+            advice=advice,
             retry=retry,
         )
         response = Response(page, mimetype="text/html")
@@ -99,8 +102,8 @@ def install(app: Flask) -> None:
     def no_value(error: DataError) -> Response:
         """A form held what PostgreSQL does not store, such as a NUL in a text; its own words would show the value."""
         logger.warning("%s %s held a value that the database refused", request.method, request.path)
-        what, advice = SENTENCES[400]
-        return answer(400, "http_400", str(what), str(advice))
+        what = gettext("What was sent holds a character or a number that cannot be stored.")
+        return answer(422, "unstorable", what, gettext("Take it out, and send it again."))
 
     @app.errorhandler(Exception)
     def unexpected(error: Exception) -> Response:

@@ -127,7 +127,8 @@ def send() -> ResponseReturnValue:
         technician = field_work.technician_of(session, actor().user_id)
         reached(session, act.visit)
         answer = field_work.receive(session, act, technician=technician, by=actor().name, now=now)
-    return jsonify(answer), 409 if answer["state"] == "conflict" else 200
+    told = {**answer, "words": language.said(answer["words"])}
+    return jsonify(told), 409 if told["state"] == "conflict" else 200
 
 
 def reached(session: Session, visit_id: int) -> Appointment:
