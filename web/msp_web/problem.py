@@ -40,11 +40,14 @@ def wants_json() -> bool:
 
 
 def answer(status: int, code: str, what: str, advice: str, retry: bool = False) -> Response:
-    """Return one problem in the form that the caller reads: people in their language, also where a script of ours
-    shows it to them; programs in English."""
-    if not request.path.startswith("/api/"):
+    """Return one problem in the form that the caller reads: people in their language, programs in English.
+
+    A request with the page's token comes from a script of ours, which shows the answer to a person.
+    """
+    as_json = wants_json()
+    if not as_json or "X-CSRFToken" in request.headers:
         what, advice = language.said(what), language.said(advice)
-    if wants_json():
+    if as_json:
         response = jsonify(
             type=f"urn:msp-toolkit:problem:{code}",
             title=what,
