@@ -34,6 +34,9 @@ NAMING = {
 }
 
 
+_NAIVE = len("2026-01-31 12:00:00.000000")
+
+
 class UtcDateTime(TypeDecorator[datetime]):
     """An aware instant, stored as UTC. A naive value is an error: it lost its zone somewhere."""
 
@@ -56,6 +59,8 @@ class UtcDateTime(TypeDecorator[datetime]):
             return super().bind_processor(dialect)
 
         def text(value: datetime | None) -> str | None:
+            if value is not None and value.tzinfo is UTC:  # as nearly all are
+                return value.isoformat(" ", "microseconds")[:_NAIVE]
             plain = self.process_bind_param(value, dialect)
             return None if plain is None else plain.isoformat(" ", "microseconds")
 

@@ -1,14 +1,14 @@
 """One shard of a run, in the worker: read what to do, do it with no transaction open, settle when all have ended."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from msp import db, events, evidence
 from msp.assets import inventory
@@ -51,6 +51,8 @@ class Work:
     parallel: int
     max_fail: int | None
     dry_run: bool
+    looked_at: datetime  # when the contract was asked about the hosts
+    refused: Mapping[str, str]  # why nothing may be done to a host, by its name
 
 
 def drive(settings: Settings, run_id: int, shard: int, segment: str | None = None) -> None:
@@ -142,6 +144,8 @@ def read(
     rows = [(host, item) for host, item in session.execute(query)]
     shut = keyring.for_run(session, run, rows, utc_now())
     rows = [(host, item) for host, item in rows if host.id not in shut]
+    now = utc_now()
+    refused = _refusals(session, run, [item for _, item in rows], now)
     values = keyring.values_in_use(session, run)
     certificates = RunCertificates(
         keys.vault,
@@ -171,6 +175,8 @@ def read(
         parallel=run.parallel,
         max_fail=run.max_fail,
         dry_run=run.dry_run,
+        looked_at=now,
+        refused=refused,
     )
 
 
@@ -200,7 +206,7 @@ async def _run(settings: Settings, work: Work) -> bool:
         dry_run=work.dry_run,
         redactor=redactor,
         should_stop=perform.draining,
-        window=window_of(work.run_id, work.targets),
+        window=_window_of(work),
         positions=work.positions,
         max_fail=work.max_fail,
         run={"id": work.run_id, "actor": work.actor},
@@ -232,45 +238,49 @@ def _state(run_id: int) -> str | None:
         return session.scalar(select(Run.state).where(Run.id == run_id))
 
 
-def window_of(run_id: int, targets: Sequence[Target]) -> Callable[[Target], str | None]:
+def _window_of(work: Work) -> Callable[[Target], str | None]:
     """Return a function that says why nothing may be done to a host now, or None; it looks at most every 5 s.
 
     It looks for all hosts at once: asking the database before every step of every host would cost more than the step.
     """
-    looked: list[datetime] = []
-    refused: dict[str, str] = {}
+    looked_at, refused = work.looked_at, work.refused
 
     def why_not(target: Target) -> str | None:
+        nonlocal looked_at, refused
         now = utc_now()
-        if not looked or now - looked[0] > LOOK_AGAIN:
+        if now - looked_at > LOOK_AGAIN:
             with db.read() as session:
-                found = _refusals(session, run_id, targets, now)
-            looked[:] = [now]
-            refused.clear()
-            refused.update(found)
+                refused = _look_again(session, work, now)
+            looked_at = now
         return refused.get(target.name)
 
     return why_not
 
 
-def _refusals(session: Session, run_id: int, targets: Sequence[Target], now: datetime) -> dict[str, str]:
+def _look_again(session: Session, work: Work, now: datetime) -> dict[str, str]:
     """Return why nothing may be done now, by name of the hosts that are refused."""
-    run = session.get_one(Run, run_id)
+    run = session.get_one(Run, work.run_id)
+    ids = [target.asset_id for target in work.targets if target.asset_id is not None]
+    query = select(ConfigurationItem).where(ConfigurationItem.id.in_(ids))
+    items = list(
+        session.scalars(query.options(defer(ConfigurationItem.facts), defer(ConfigurationItem.old_algorithms)))
+    )
+    shut = keyring.forbidden(session, run, items, now)
+    found = {item.name: shut[item.id] for item in items if item.id in shut}
+    return found | _refusals(session, run, [item for item in items if item.id not in shut], now)
+
+
+def _refusals(session: Session, run: Run, items: Sequence[ConfigurationItem], now: datetime) -> dict[str, str]:
+    """Return what the contract, or the run's own last moment, has against acting on items now, by their names."""
     if run.not_after is not None and now > run.not_after:
         return dict.fromkeys(
-            (target.name for target in targets), f"The run had to be done by {run.not_after:%Y-%m-%d %H:%M} UTC."
+            (item.name for item in items), f"The run had to be done by {run.not_after:%Y-%m-%d %H:%M} UTC."
         )
-    ids = [target.asset_id for target in targets if target.asset_id is not None]
-    items = list(session.scalars(select(ConfigurationItem).where(ConfigurationItem.id.in_(ids))))
-    shut = keyring.forbidden(session, run, items, now)
     glass = run.decision.get("break_glass")
     broken = BreakGlass(glass["approver"], glass["reason"]) if glass else None
     asked = deciding.Deciding(session, now)
     found = {}
     for item in items:
-        if item.id in shut:
-            found[item.name] = shut[item.id]
-            continue
         said = asked.decide(item, run.action_class, actor=run.actor, break_glass=broken, prepaid=False).decision
         if said.effect != ALLOW and not (said.effect == ASK and run.decision["effect"] == ASK):
             found[item.name] = said.text

@@ -1,6 +1,7 @@
 """What a step of a playbook may say. The pydantic models are the language: checking, editors and docs read them."""
 
 from datetime import timedelta
+from functools import cached_property
 from typing import Any, Final, Literal
 
 from pydantic import Field, model_validator
@@ -187,12 +188,12 @@ class Action(Part):
             raise ValueError(f"needs exactly one of {', '.join(ACTION_KINDS)}")
         return self
 
-    @property
+    @cached_property
     def kind(self) -> str:
         """The name of the kind, as written."""
         return next(iter(self.model_fields_set)).rstrip("_")
 
-    @property
+    @cached_property
     def act(self) -> Any:
         """The one part that is set."""
         return getattr(self, next(iter(self.model_fields_set)))

@@ -38,6 +38,7 @@ STEPS = {1: "probed", 2: "plain", 3: "repeatable", 4: "plain", 5: "plain"}
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.xdist_group("kills"),
+    pytest.mark.timeout(3000 if MANY else 300),
     pytest.mark.skipif(bool(sshd.missing()), reason=sshd.missing() or "here"),
 ]
 

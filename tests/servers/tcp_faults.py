@@ -19,6 +19,7 @@ class Relay:
         self._peer: dict[socket.socket, socket.socket] = {}
         self._frozen = False
         self._over = False
+        self._spoils = False
         self.on_input: Callable[[bytes], None] = lambda _: None  # sees what goes to the server before it goes
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -40,6 +41,10 @@ class Relay:
     def freeze(self) -> None:
         """Pass nothing on from here on, and keep the connections."""
         self._frozen = True
+
+    def spoil(self) -> None:
+        """Change one bit of what comes from the server next."""
+        self._spoils = True
 
     def _run(self) -> None:
         self._listener.setblocking(False)
@@ -69,6 +74,8 @@ class Relay:
                 self.on_input(data)
                 if self._frozen:
                     return
+            elif data and self._spoils:
+                self._spoils, data = False, data[:-1] + bytes((data[-1] ^ 1,))
             if data:
                 self._peer[sock].sendall(data)
                 return

@@ -3,13 +3,12 @@
 import asyncio
 import socket
 from collections.abc import Callable, Hashable
-from typing import Any
 
 import asyncssh
-from asyncssh.logging import SSHLogger
 
 from msp.remote import dial
 from msp.remote.outcome import Outcome
+from msp.remote.ssh.connection import Connection
 from msp.remote.ssh.options import OptionsBook
 from msp.remote.target import Credential, Target
 from msp.remote.transport import CannotOpen, NotAdmitted
@@ -17,7 +16,6 @@ from msp.remote.transport import CannotOpen, NotAdmitted
 HANDSHAKES = 64  # in flight at once, on all hosts together
 HANDSHAKES_PER_DOOR = 8  # sshd starts dropping at 10 connections that have not logged in (MaxStartups)
 PATIENCE = 1.5  # seconds after which a silent host no longer holds a place among the handshakes
-MSG_IGNORE = 2  # RFC 4250
 _HUNG_UP = "hung up before its banner."
 
 
@@ -39,33 +37,6 @@ class Client(asyncssh.SSHClient):
     def connection_lost(self, exc: Exception | None) -> None:
         if self.lost is not None:
             self.lost()
-
-
-class _Quiet(SSHLogger):
-    """Drops what is never shown (see msp.log: asyncssh speaks from warnings on) before it is put into words."""
-
-    def _nothing(self, *_: Any, **__: Any) -> None:
-        pass
-
-    info = debug = debug1 = debug2 = packet = _nothing
-
-
-_QUIET = _Quiet()
-
-
-class _Connection(asyncssh.SSHClientConnection):
-    """A connection whose ciphers need no empty packet before each one: half as many to encrypt, send and receive.
-
-    asyncssh puts it there against an attack on CBC (RFC 4253, 9.3.1), which only old algorithms bring back.
-    """
-
-    @property
-    def logger(self) -> SSHLogger:
-        return _QUIET
-
-    def send_packet(self, pkttype: int, *args: bytes, handler: Any = None) -> None:
-        if pkttype != MSG_IGNORE:
-            super().send_packet(pkttype, *args, handler=handler)
 
 
 class Logins:
@@ -147,7 +118,7 @@ async def _begin(
     """Start the protocol on a socket, or on a channel of the bastion; raises CannotOpen if that cannot be had."""
     loop = asyncio.get_running_loop()
 
-    kind = asyncssh.SSHClientConnection if target.old_algorithms else _Connection
+    kind = asyncssh.SSHClientConnection if target.old_algorithms else Connection
 
     def protocol() -> asyncssh.SSHClientConnection:
         return kind(loop, options, wait="auth")

@@ -12,6 +12,7 @@ from msp.remote.outcome import Outcome, of_exit
 from msp.remote.output import Collector
 from msp.remote.payload import Payload, Tree
 from msp.remote.ssh import sftp
+from msp.remote.ssh.channel import ExecChannel
 from msp.remote.ssh.pool import Link
 from msp.remote.sudo import Become, Dialogue
 from msp.remote.transport import CannotOpen, NotAdmitted, Output
@@ -22,89 +23,109 @@ STALE = 5.0  # seconds in which a warm connection must take the first command, o
 GRACE = 1.0  # seconds that output may still come after the exit status; a background process may hold the stream
 
 
-class _Session(asyncssh.SSHClientSession[bytes]):
+class _Command(ExecChannel):
     """Collects one command. `done` is set when the channel is closed, or shortly after the exit status."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, dialogue: Dialogue | None = None, payload: Payload | None = None
+        self,
+        connection: asyncssh.SSHClientConnection,
+        line: str,
+        stdin: bytes = b"",
+        dialogue: Dialogue | None = None,
+        payload: Payload | None = None,
     ) -> None:
-        self.done: asyncio.Future[None] = loop.create_future()
+        self._loop = asyncio.get_running_loop()
+        self.done: asyncio.Future[None] = self._loop.create_future()
         self.out, self.err = Collector("stdout"), Collector("stderr")
         self.status: int | None = None
         self.signal = ""
-        self.opened = False  # the host has opened the channel; the command is sent next
+        self.began = False  # the host has opened the channel and the command was sent
+        self.no = ""  # why the host would not start it
         self.ended = False
         self.left_behind = False
-        self.last = loop.time()
-        self._loop, self._dialogue, self._payload = loop, dialogue, payload
-        self._room = asyncio.Event()  # the far side takes more
-        self._room.set()
-        self._feeding: asyncio.Task[None] | None = None
-        self._channel: asyncssh.SSHClientChannel[bytes] | None = None
-
-    def connection_made(self, chan: asyncssh.SSHClientChannel[bytes]) -> None:
-        self.opened, self._channel = True, chan
-
-    def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
         self.last = self._loop.time()
-        if datatype != asyncssh.EXTENDED_DATA_STDERR:
-            self.out.feed(data)
-        elif self._dialogue is None or self._dialogue.began:
+        self._stdin, self._dialogue, self._payload = stdin, dialogue, payload
+        self._room: asyncio.Event | None = None  # set while the far side takes more of a payload
+        self._feeding: asyncio.Task[None] | None = None
+        self._late: asyncio.TimerHandle | None = None
+        super().__init__(connection, line)
+
+    def opened(self) -> None:
+        self.began = True
+        if self._stdin:
+            self.write(self._stdin)
+        if self._dialogue is None:
+            self._end_input()
+
+    def refused(self, why: str) -> None:
+        self.began, self.no = False, why
+        self._finish()
+
+    def heard(self, data: bytes) -> None:
+        self.last = self._loop.time()
+        self.out.feed(data)
+
+    def heard_error(self, data: bytes) -> None:
+        self.last = self._loop.time()
+        if self._dialogue is None or self._dialogue.began:
             self.err.feed(data)
-        elif self._channel is not None:
-            passed, answer, ends = self._dialogue.hear(data)
-            self.err.feed(passed)
-            if answer:
-                self._channel.write(answer)
-            if ends:
-                self.end_input()
-
-    def end_input(self) -> None:
-        """Send the payload, if there is one, and the end of the input."""
-        if self._channel is None:
             return
+        passed, answer, ends = self._dialogue.hear(data)
+        self.err.feed(passed)
+        if answer:
+            self.write(answer)
+        if ends:
+            self._end_input()
+
+    def _end_input(self) -> None:
+        """Send the payload, if there is one, and the end of the input."""
         if self._payload is None:
-            self._channel.write_eof()
+            self.write_eof()
         else:
-            self._feeding = self._loop.create_task(self._feed(self._channel, self._payload))
+            self._room = asyncio.Event()
+            self._room.set()
+            self._feeding = self._loop.create_task(self._feed(self._payload, self._room))
 
-    async def _feed(self, channel: asyncssh.SSHClientChannel[bytes], payload: Payload) -> None:
+    async def _feed(self, payload: Payload, room: asyncio.Event) -> None:
         chunks = payload.chunks()
-        with suppress(OSError):  # the command reads no further, or our own file cannot be read: its checksum tells
+        with suppress(OSError):  # our own file cannot be read: its checksum tells
             while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
-                await self._room.wait()
+                await room.wait()
                 self.last = self._loop.time()
-                channel.write(chunk)
-        with suppress(OSError):
-            channel.write_eof()
+                self.write(chunk)
+        self.write_eof()
 
-    def pause_writing(self) -> None:
-        self._room.clear()
+    def pause(self) -> None:
+        if self._room is not None:
+            self._room.clear()
 
-    def resume_writing(self) -> None:
-        self._room.set()
+    def resume(self) -> None:
+        if self._room is not None:
+            self._room.set()
 
-    def stop_feeding(self) -> None:
-        """Send no more."""
-        if self._feeding is not None:
-            self._feeding.cancel()
-
-    def exit_status_received(self, status: int) -> None:
-        self.status, self.ended = status, True
-        self._loop.call_later(GRACE, self._enough)
-
-    def exit_signal_received(self, signal: str, core_dumped: bool, msg: str, lang: str) -> None:
-        self.signal, self.ended = signal, True
-        self._loop.call_later(GRACE, self._enough)
+    def exited(self, status: int | None, signal: str) -> None:
+        self.status, self.signal, self.ended = status, signal, True
+        self._late = self._loop.call_later(GRACE, self._enough)
 
     def _enough(self) -> None:
+        self.left_behind = not self.done.done()
+        self._finish()
+
+    def closed(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+        self._finish()
+
+    def _finish(self) -> None:
         if not self.done.done():
-            self.left_behind = True
             self.done.set_result(None)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        if not self.done.done():
-            self.done.set_result(None)
+    def leave(self) -> None:
+        """Send no more; what is left behind on the stream is not waited for."""
+        if self._feeding is not None:
+            self._feeding.cancel()
+        if self.left_behind:
+            self.close()
 
 
 class SshShell:
@@ -209,54 +230,42 @@ class SshShell:
     ) -> Output:
         """Run one command line. The outcome is _NOT_SENT only when it certainly was not sent."""
         loop = asyncio.get_running_loop()
-        connection, session = self.link.connection, _Session(loop, dialogue, payload)
-        channel: asyncssh.SSHClientChannel[bytes] | None = None
+        connection = self.link.connection
+        try:
+            command = _Command(connection, line, stdin, dialogue, payload)
+        except asyncssh.ChannelOpenError:  # asyncssh knows that its connection has gone before it tells
+            self.sound = False
+            return Output(_NOT_SENT)
 
         def stale() -> None:
-            if not session.opened:
+            if not command.began:
                 connection.abort()
 
         timer = loop.call_later(patience, stale) if patience is not None else None
         try:
             async with asyncio.timeout_at(deadline):
-                channel, _ = await connection.create_session(lambda: session, line, encoding=None, request_pty=False)
-                if stdin:
-                    channel.write(stdin)
-                if dialogue is None:
-                    session.end_input()
-                await _finished(session, idle)
+                await _finished(command, idle)
         except TimeoutError:
-            stop(channel)
+            command.kill()
             self.sound = False
             waited = "in time" if loop.time() >= deadline else f"with a word for {idle}"
             detail = f"The command did not end {waited}; it was told to stop, and may live on."
-            return self._output(session, Outcome("timeout", detail=detail))
+            return _output(command, Outcome("timeout", detail=detail))
         except asyncio.CancelledError:
-            stop(channel)
+            command.kill()
             raise
-        except (asyncssh.Error, OSError) as error:
-            if (
-                channel is None and self.is_open and not _was_dead(error)
-            ):  # the server said no to this one request: nothing ran
-                detail = f"The host would not start the command: {error}."
-                return self._output(session, Outcome("failed", detail=detail))
-            self.sound = False
-            return self._output(session, self._lost() if session.opened else _NOT_SENT)
         finally:
-            session.stop_feeding()
+            command.leave()
             if timer is not None:
                 timer.cancel()
-        if session.left_behind:
-            channel.close()
-        if not session.ended:
+        if command.no and self.is_open:  # the server said no to this one request: nothing ran
+            return _output(command, Outcome("failed", detail=f"The host would not start the command: {command.no}."))
+        if not command.ended:
             self.sound = False
-            return self._output(session, self._lost())
+            return _output(command, self._lost() if command.began else _NOT_SENT)
         if dialogue is not None and not dialogue.began:
-            return self._output(session, dialogue.outcome(session.status))
-        return self._output(session, of_exit(session.status, session.signal))
-
-    def _output(self, session: _Session, outcome: Outcome) -> Output:
-        return Output(outcome, session.out.captured(), session.err.captured())
+            return _output(command, dialogue.outcome(command.status))
+        return _output(command, of_exit(command.status, command.signal))
 
     def _lost(self) -> Outcome:
         why = "The connection went after the command was sent"
@@ -265,36 +274,23 @@ class SshShell:
         return Outcome("lost", detail=f"{why}; what it did is unknown.")
 
 
-def _was_dead(error: Exception) -> bool:
-    """Whether asyncssh found its connection gone when it was to open a channel: it knows before it tells."""
-    return isinstance(error, asyncssh.ChannelOpenError) and error.reason == "SSH connection closed"
-
-
 _NOT_SENT = Outcome(
     "unreachable", reason="connect", detail="The connection had gone before the command could be sent; nothing ran."
 )
 
 
-def stop(channel: asyncssh.SSHClientChannel[bytes] | None) -> None:
-    """Signal a command and close its channel; whether the far side obeys is not known."""
-    if channel is None:
-        return
-    try:
-        channel.send_signal("TERM")
-        channel.send_signal("KILL")
-        channel.close()
-    except OSError:  # the channel is closing already
-        pass
+def _output(command: _Command, outcome: Outcome) -> Output:
+    return Output(outcome, command.out.captured(), command.err.captured())
 
 
-async def _finished(session: _Session, idle: timedelta | None) -> None:
+async def _finished(command: _Command, idle: timedelta | None) -> None:
     """Wait for the end of a command; raises TimeoutError after `idle` without output."""
     if idle is None:
-        await session.done
+        await command.done
         return
     loop = asyncio.get_running_loop()
-    while not session.done.done():
-        left = session.last + idle.total_seconds() - loop.time()
+    while not command.done.done():
+        left = command.last + idle.total_seconds() - loop.time()
         if left <= 0:
             raise TimeoutError
-        await asyncio.wait([session.done], timeout=left)
+        await asyncio.wait([command.done], timeout=left)
