@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from msp import evidence
@@ -72,12 +73,28 @@ def change(session: Session, item: ConfigurationItem, *, by: str, **changes: Any
                 f"{bastion.name} is reached by {bastion.transport}; a bastion is reached by SSH.",
                 advice="Name another bastion.",
             )
-    bastions(session, item)
+    most = len(bastions(session, item)) + _deepest_behind(session, item)
+    if most > MOST_HOPS:
+        raise Misconfigured(
+            f"What is reached through {item.name} would stand behind {most} bastions.", advice=f"At most {MOST_HOPS}."
+        )
     data = {"asset": item.name, "before": before, "after": changes}
     evidence.record(
         session, "asset.reach_changed", actor=by, subject=("asset", item.id), client_id=item.client_id, data=data
     )
     session.flush()
+
+
+def _deepest_behind(session: Session, item: ConfigurationItem) -> int:
+    """Return how many connections lead on from an item to the farthest one that is reached through it."""
+    depth, behind = 0, [item.id]
+    while depth <= MOST_HOPS:
+        query = select(ConfigurationItem.id).where(ConfigurationItem.bastion_id.in_(behind))
+        behind = list(session.scalars(query))
+        if not behind:
+            break
+        depth += 1
+    return depth
 
 
 def allow_old(

@@ -1,7 +1,7 @@
 """The connection to one host of a run, whatever its way in."""
 
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from typing import cast
 
@@ -16,14 +16,14 @@ class Line:
     def __init__(self, transports: Callable[[str], Transport], target: Target, limit: timedelta) -> None:
         """limit: for connecting and logging in."""
         self._transports, self._target, self._limit = transports, target, limit
-        self._stack = AsyncExitStack()
+        self._way: AbstractAsyncContextManager[Shell | Performer] | None = None
         self._opened: Shell | Performer | None = None
 
     async def open(self) -> Shell | Performer:
         """Return what is open, opening it if need be; raises CannotOpen or NotAdmitted."""
         if self._opened is None:
-            transport = self._transports(self._target.transport)
-            self._opened = await self._stack.enter_async_context(transport.open(self._target, timeout=self._limit))
+            way = self._transports(self._target.transport).open(self._target, timeout=self._limit)
+            self._opened, self._way = await way.__aenter__(), way
         return self._opened
 
     async def shell(self) -> Shell:
@@ -61,6 +61,6 @@ class Line:
 
     async def close(self) -> None:
         """Give the connection back; it may be kept warm."""
-        self._opened = None
-        await self._stack.aclose()
-        self._stack = AsyncExitStack()
+        self._opened, (way, self._way) = None, (self._way, None)
+        if way is not None:
+            await way.__aexit__(None, None, None)

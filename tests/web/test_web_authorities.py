@@ -1,5 +1,6 @@
 """Our SSH authorities and the ways in, on pages: the rules of the command line, sshd's own tools as the judge."""
 
+import itertools
 import subprocess
 from collections.abc import Callable
 from datetime import timedelta
@@ -117,11 +118,31 @@ def test_way_in_is_changed_in_order_and_never_in_a_circle(ids: Ids, log_in: LogI
     assert through(outer, item) == 422, "a circle"
     assert through(item, names["alfa-sw-core"]) == 422, "no bastion over SSH"
     assert through(item, names["bravo-hv1"]) == 422, "of another client"
+    assert admin.send(f"/assets/{item}/way", bastion="alfa-hv1").status_code == 422, "no number, and not none"
     for port in ("70000", "00000199999", "000022", "0", "-1", "9" * 5000):
         assert through(item, 0, port=port) == 422, port[:20]
     assert latest("asset.reach_changed").data["after"]["bastion_id"] == inner
     assert log_in(TECH).send(f"/assets/{item}/way", bastion="").status_code == 403
     assert through(item, 0, address="srv-fs1.alfa.example", username="root", secret_name="root-password") == 303
+
+
+def test_a_bastion_gets_no_bastion_that_puts_what_is_behind_it_out_of_reach(ids: Ids, log_in: LogIn) -> None:
+    with db.begin() as session:
+        row = [
+            ConfigurationItem(client_id=ids["alfa"]["client_id"], name=f"hop-{place}", kind="server", created_at=utc_now())
+            for place in range(7)
+        ]
+        session.add_all(row)
+        session.flush()
+        for nearer, farther in itertools.pairwise(row[1:]):
+            farther.bastion_id = nearer.id
+        first, longest = row[0].id, [one.id for one in row[1:]]
+    admin = log_in(ADMIN)
+    assert admin.send(f"/assets/{longest[0]}/way", bastion=str(first)).status_code == 422
+    assert admin.get(f"/assets/{longest[-1]}/way").status_code == 200
+    assert admin.send(f"/assets/{longest[-1]}/way", bastion=str(longest[-3])).status_code == 303
+    assert admin.send(f"/assets/{longest[0]}/way", bastion=str(first)).status_code == 303
+    assert admin.get(f"/assets/{longest[-1]}/way").status_code == 200
 
 
 @pytest.mark.usefixtures("engine")

@@ -1,5 +1,6 @@
 """Writing a plan on pages: each step keeps what was said, nothing is half-written; pausing, removing, putting back."""
 
+import io
 import json
 import re
 import sqlite3
@@ -299,6 +300,12 @@ def test_the_job_says_over_http_that_it_has_written_and_once_is_enough(app: Flas
     assert again.json["new"] is False  # type: ignore[index]
     assert job.post(address, json={"backup": "5a"}, headers=held).json["new"] is True  # type: ignore[index]
     assert job.post(address, headers=held).status_code == 202  # without a name or a body
+    chunked = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}  # a body that does not tell its size
+    named = job.post(
+        address, input_stream=io.BytesIO(b'{"backup": "in chunks"}'), content_type="application/json", headers=held,
+        environ_overrides=chunked,
+    )  # fmt: skip
+    assert (named.status_code, named.json["new"]) == (202, True)  # type: ignore[index]
     for path, headers, wanted in (
         (address, {}, 401),
         (address, {"Authorization": "Bearer wrong"}, 401),

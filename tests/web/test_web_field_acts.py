@@ -95,7 +95,15 @@ def test_a_step_that_no_longer_fits_changes_nothing_and_brings_both_versions(log
 
 @pytest.mark.parametrize(
     "damage",
-    [{"id": "1"}, {"kind": "fly"}, {"at": "soon"}, {"data": {"picture": "!"}, "kind": "photo"}, {"visit": 10**25}],
+    [
+        {"id": "1"},
+        {"kind": "fly"},
+        {"at": "soon"},
+        {"at": "2026-11-22T10:00:00"},
+        {"data": {"picture": "!"}, "kind": "photo"},
+        {"data": {"document": "half a character: \ud800", "name": "Clara"}, "kind": "sign"},
+        {"visit": 10**25},
+    ],
 )
 def test_what_cannot_be_meant_is_said_in_a_sentence(log_in: LogIn, visit: int, damage: dict[str, Any]) -> None:
     answer = send(log_in("tech@provider.example"), {**act(visit, "working"), **damage})

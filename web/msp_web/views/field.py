@@ -1,5 +1,6 @@
 """The technician's phone: today's visits, off-line too. One page, one answer with the day, one address for acts."""
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -147,13 +148,16 @@ def read(document: object) -> Act:
     if not isinstance(document, dict):
         raise Misconfigured("That is no act.", advice="Load the page again.")
     try:
-        at = datetime.fromisoformat(str(document["at"])).astimezone(UTC)
+        at = datetime.fromisoformat(str(document["at"]))
+        if at.tzinfo is None:
+            raise ValueError("an instant without its zone")
+        json.dumps(document, ensure_ascii=False).encode()  # half a character can be neither hashed nor stored
         data = document.get("data") or {}
         found = Act(
             id=str(document["id"]),
             visit=int(document["visit"]),
             kind=str(document["kind"]),
-            at=at,
+            at=at.astimezone(UTC),
             base=int(document["base"]),
             data=data if isinstance(data, dict) else {},
         )

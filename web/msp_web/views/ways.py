@@ -129,6 +129,8 @@ def wanted_of(session: Session, item: ConfigurationItem) -> dict[str, Any]:
     port, bastion = form.get("port", "").strip(), number_of(form.get("bastion"))
     if port and not (port.isdecimal() and len(port) <= 5 and 0 < int(port) < 65536):
         raise Misconfigured("The port is not a number.", advice="A port is 1 to 65535.")
+    if bastion is None and form.get("bastion", "").strip():
+        raise Misconfigured("The bastion is none of the list.", advice="Choose it from the list.")
     texts = ("address", "username", "secret_name", "become_secret_name")
     return {
         **{name: form.get(name, "").strip() or None for name in texts},
