@@ -116,7 +116,7 @@ class _Odd(asyncssh.SSHServerSession[bytes]):
 
 
 class _Host(asyncssh.SSHServer):
-    def __init__(self, act: Callable[[Any], None] | None) -> None:
+    def __init__(self, act: Callable[..., Any] | None) -> None:
         self._act = act
 
     def begin_auth(self, username: str) -> bool:
@@ -129,12 +129,17 @@ class _Host(asyncssh.SSHServer):
         return True
 
     def session_requested(self) -> Any:
+        if asyncio.iscoroutinefunction(self._act):
+            return self._act()
         return False if self._act is None else _Odd(self._act)
 
 
 @asynccontextmanager
-async def odd(folder: Path, act: Callable[[Any], None] | None) -> AsyncIterator[Target]:
-    """Serve a host that does `act` with the channel of a command instead of running it; None: it opens no channel."""
+async def odd(folder: Path, act: Callable[..., Any] | None) -> AsyncIterator[Target]:
+    """Serve a host that does `act` with the channel of a command instead of running it; None: it opens no channel.
+
+    An `act` that is a coroutine is waited for before the channel opens.
+    """
     user, host = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
     user.write_private_key(str(folder / "user"))
     async with asyncssh.listen(
@@ -200,6 +205,16 @@ async def test_host_that_will_not_start_a_command_says_so_and_serves_the_next_on
             assert "would not start the command" in no.outcome.detail
             assert (await shell.run("true", timeout=SHORT)).outcome.ok
         await transport.close()
+
+
+async def test_command_that_waited_in_vain_for_its_channel_was_never_sent(tmp_path: Path) -> None:
+    async def never() -> None:
+        await asyncio.sleep(60)
+
+    async with odd(tmp_path, never) as target:
+        output = await told(target, "true", timeout=timedelta(seconds=0.5))
+    assert (output.outcome.kind, output.outcome.reason) == ("unreachable", "connect")
+    assert output.outcome.detail.endswith("nothing ran.")
 
 
 class Wire:

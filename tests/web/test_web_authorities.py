@@ -128,10 +128,8 @@ def test_way_in_is_changed_in_order_and_never_in_a_circle(ids: Ids, log_in: LogI
 
 def test_a_bastion_gets_no_bastion_that_puts_what_is_behind_it_out_of_reach(ids: Ids, log_in: LogIn) -> None:
     with db.begin() as session:
-        row = [
-            ConfigurationItem(client_id=ids["alfa"]["client_id"], name=f"hop-{place}", kind="server", created_at=utc_now())
-            for place in range(7)
-        ]
+        own = {"client_id": ids["alfa"]["client_id"], "kind": "server", "created_at": utc_now()}
+        row = [ConfigurationItem(name=f"hop-{place}", **own) for place in range(7)]
         session.add_all(row)
         session.flush()
         for nearer, farther in itertools.pairwise(row[1:]):

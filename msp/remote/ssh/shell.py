@@ -248,6 +248,8 @@ class SshShell:
         except TimeoutError:
             command.kill()
             self.sound = False
+            if not command.began:  # and it will not be sent any more
+                return Output(_NOT_OPENED)
             waited = "in time" if loop.time() >= deadline else f"with a word for {idle}"
             detail = f"The command did not end {waited}; it was told to stop, and may live on."
             return _output(command, Outcome("timeout", detail=detail))
@@ -276,6 +278,9 @@ class SshShell:
 
 _NOT_SENT = Outcome(
     "unreachable", reason="connect", detail="The connection had gone before the command could be sent; nothing ran."
+)
+_NOT_OPENED = Outcome(
+    "unreachable", reason="connect", detail="The host opened no channel for the command in time; nothing ran."
 )
 
 
