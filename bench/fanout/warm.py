@@ -1,16 +1,20 @@
 """What a step costs a worker whose connections are warm, beside the first time: CPU of this process alone.
 
-    .venv/bin/python bench/fanout/warm.py [--hosts 200] [--rounds 5]
+    .venv/bin/python bench/fanout/warm.py [--hosts 200] [--rounds 5] [--wire]
+
+With --wire only the commands are measured: a line on each host over its connection, fifty at a time, nothing recorded.
 
 A worker keeps connections from one run to the next. Each round is a whole run on every host, with pins and window
 checked before every step, every step claimed, results redacted and stored with evidence, as `msp worker` does it.
 """
 
 import argparse
+import asyncio
 import statistics
 import sys
 import tempfile
 import time
+from datetime import timedelta
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -24,20 +28,50 @@ from msp import db, memory  # noqa: E402
 from msp.assets.models import ConfigurationItem  # noqa: E402
 from msp.flows import driving, runs  # noqa: E402
 from msp.people.access import Actor  # noqa: E402
+from msp.remote.ssh import SshTransport  # noqa: E402
+from msp.remote.target import Credential, Target  # noqa: E402
 from msp.settings import load  # noqa: E402
 from tools import Ground, ours  # noqa: E402
 
 ANNA = Actor("anna@provider.example", frozenset({"technician"}))
+AT_ONCE = 50  # as in a run that says nothing else
+MINUTE = timedelta(minutes=1)
+
+
+async def wire(fleet: sshd_fleet.Fleet, rounds: int) -> list[float]:
+    """Run a line on every host, again and again, and return the milliseconds of CPU a host of each round."""
+    transport, places = SshTransport(), asyncio.Semaphore(AT_ONCE)
+    credential = Credential(fleet.user, key_file=fleet.key_file)
+
+    async def one(host: sshd_fleet.Host) -> None:
+        target = Target(host.name, host.address, host.port, credential, (host.host_key,))
+        async with places, transport.open(target) as shell:
+            assert (await shell.run("echo fx-1", timeout=MINUTE)).stdout == b"fx-1\n"
+
+    spent = []
+    for _ in range(rounds):
+        began = time.process_time()
+        await asyncio.gather(*map(one, fleet.hosts))
+        spent.append((time.process_time() - began) * 1000 / len(fleet.hosts))
+    await transport.close()
+    return spent
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hosts", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--wire", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="msp-warm-") as name:
         folder = Path(name)
         with sshd_fleet.running(folder / "fleet", options.hosts) as fleet:
+            if options.wire:
+                memory.settle()
+                spent = driving.WIRES.run(wire(fleet, options.rounds))
+                warm = statistics.median(spent[1:])
+                print(f"{options.hosts} hosts, the wire alone, ms a host: first {spent[0]:.2f}, warm {warm:.2f}")
+                return
             config, _ = installation.plant(folder / "installation", fleet)
             settings = load(config, {})
             db.use(settings.database_url)

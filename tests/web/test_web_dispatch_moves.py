@@ -85,6 +85,8 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
     day = (utc_now() + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
     with db.begin() as session:
         ids = seed.fill(session)
+        for visit in session.scalars(select(Appointment)):  # in three hours: late in the day that is on our board
+            visit.starts_at, visit.ends_at = visit.starts_at + timedelta(days=3), visit.ends_at + timedelta(days=3)
         people = [
             Technician(name=name, skills=skills, latitude=52.52, longitude=13.41)
             for name, skills in (("Wanda", {"welding": 2}), ("Willi", {"welding": 1}), ("Udo", {"cabling": 1}))
