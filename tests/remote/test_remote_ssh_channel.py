@@ -207,6 +207,16 @@ async def test_host_that_will_not_start_a_command_says_so_and_serves_the_next_on
         await transport.close()
 
 
+async def test_host_that_opens_no_channel_and_gives_no_reason_has_failed_and_is_not_gone(tmp_path: Path) -> None:
+    async def no() -> None:
+        raise asyncssh.ChannelOpenError(asyncssh.OPEN_RESOURCE_SHORTAGE, "")
+
+    async with odd(tmp_path, no) as target:
+        output = await told(target, "true")
+    assert output.outcome.kind == "failed"
+    assert output.outcome.detail == "The host would not start the command: it gave no reason."
+
+
 async def test_command_that_waited_in_vain_for_its_channel_was_never_sent(tmp_path: Path) -> None:
     async def never() -> None:
         await asyncio.sleep(60)

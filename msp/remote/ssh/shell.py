@@ -40,7 +40,7 @@ class _Command(ExecChannel):
         self.status: int | None = None
         self.signal = ""
         self.began = False  # the host has opened the channel and the command was sent
-        self.no = ""  # why the host would not start it
+        self.no: str | None = None  # why the host would not start it
         self.ended = False
         self.left_behind = False
         self.last = self._loop.time()
@@ -58,7 +58,7 @@ class _Command(ExecChannel):
             self._end_input()
 
     def refused(self, why: str) -> None:
-        self.began, self.no = False, why
+        self.began, self.no = False, why or "it gave no reason"
         self._finish()
 
     def heard(self, data: bytes) -> None:
@@ -260,7 +260,7 @@ class SshShell:
             command.leave()
             if timer is not None:
                 timer.cancel()
-        if command.no and self.is_open:  # the server said no to this one request: nothing ran
+        if command.no is not None and self.is_open:  # the server said no to this one request: nothing ran
             return _output(command, Outcome("failed", detail=f"The host would not start the command: {command.no}."))
         if not command.ended:
             self.sound = False
