@@ -141,10 +141,9 @@ def read(
         .where(RunHost.run_id == run.id, RunHost.shard == shard, RunHost.outcome.is_(None))
         .order_by(RunHost.position)
     )
-    rows = [(host, item) for host, item in session.execute(query)]
-    shut = keyring.for_run(session, run, rows, utc_now())
+    rows, now = [(host, item) for host, item in session.execute(query)], utc_now()
+    shut = keyring.for_run(session, run, rows, now)
     rows = [(host, item) for host, item in rows if host.id not in shut]
-    now = utc_now()
     refused = _refusals(session, run, [item for _, item in rows], now)
     values = keyring.values_in_use(session, run)
     certificates = RunCertificates(
@@ -164,7 +163,7 @@ def read(
             )
         except MspError as error:  # one host's secret that does not open keeps no other host waiting
             kind = "not_started" if error.retry else "refused" if isinstance(error, Refused) else "auth_failed"
-            host.state, host.outcome, host.detail, host.finished_at = "finished", kind, error.what, utc_now()
+            host.state, host.outcome, host.detail, host.finished_at = "finished", kind, error.what, now
     return Work(
         run_id=run.id,
         client_id=run.client_id,

@@ -119,8 +119,7 @@ class ExecChannel:
             self.process_open_confirmation(packet.get_uint32(), packet.get_uint32(), packet.get_uint32(), packet)
         elif kind == MSG_CHANNEL_OPEN_FAILURE:
             packet = SSHPacket(data)
-            code, reason = packet.get_uint32(), packet.get_string().decode("utf-8", "backslashreplace")
-            self.process_open_failure(code, reason, "")
+            self.process_open_failure(packet.get_uint32(), packet.get_string().decode("utf-8", "backslashreplace"), "")
         elif self._theirs is None:
             raise _broken("it spoke on a channel that is not open")
         elif kind == MSG_CHANNEL_DATA:
@@ -220,14 +219,15 @@ class ExecChannel:
 
     def _asked(self, packet: SSHPacket) -> None:
         """Hear how the command ended; to whatever else a host asks, the answer is no."""
-        request, wants_answer = packet.get_string(), packet.get_boolean()
+        request, wants_answer, answer = packet.get_string(), packet.get_boolean(), MSG_CHANNEL_SUCCESS
         if request == b"exit-status":
             self.exited(packet.get_uint32() & 0xFF, "")
         elif request == b"exit-signal":
             self.exited(None, packet.get_string().decode("ascii", "backslashreplace"))
+        else:
+            answer = MSG_CHANNEL_FAILURE
         if wants_answer and not self._closing:
-            known = request in (b"exit-status", b"exit-signal")
-            self._say(MSG_CHANNEL_SUCCESS if known else MSG_CHANNEL_FAILURE, self._theirs or b"")
+            self._say(answer, self._theirs or b"")
 
     def _over(self) -> None:
         self._theirs = None

@@ -107,7 +107,7 @@ class Connection(asyncssh.SSHClientConnection):
             opener = self._opener = _Sealer(encryption)
         self._held = []
         try:
-            at, whole = self._hand_over(opener, self._inpbuf)
+            at, other = self._hand_over(opener, self._inpbuf)
         except PacketDecodeError as error:
             raise asyncssh.ProtocolError(str(error)) from None
         finally:
@@ -115,7 +115,7 @@ class Connection(asyncssh.SSHClientConnection):
             if held:
                 self._send(b"".join(held))
         self._inpbuf = self._inpbuf[at:]
-        return whole and super()._recv_pkthdr()
+        return other and super()._recv_pkthdr()
 
     def _hand_over(self, opener: _Sealer, arrived: bytes) -> tuple[int, bool]:
         """Hand the packets of commands to their channels, up to the first other one.
