@@ -26,7 +26,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tcp_faults import Relay
 
-from msp.remote.ssh import SshTransport
+from msp.remote.ssh import SshTransport, options
 from msp.remote.ssh.channel import HIGH, PACKET, WINDOW, ExecChannel
 from msp.remote.target import Credential, Target
 from msp.remote.transport import Output
@@ -83,6 +83,49 @@ async def test_commands_of_one_connection_do_not_mix(tmp_path: Path) -> None:
         assert output.status == number
         assert output.stdout == b"%d\n" % number * 1005
         assert output.stderr == b"%d\n" % number * 5
+
+
+@pytest.mark.server
+@pytest.mark.skipif(bool(sshd.missing()), reason=sshd.missing())
+async def test_host_that_bears_one_session_runs_one_command_after_the_other(tmp_path: Path) -> None:
+    with sshd.running(tmp_path / "sshd", options="MaxSessions 1") as server:
+        transport = SshTransport()
+        for number in range(4):  # over the same connection, given back in between
+            async with transport.open(target_of(server)) as shell:
+                outputs = [await shell.run(f"echo {number} {turn}", timeout=SHORT) for turn in range(5)]
+                assert [output.stdout for output in outputs] == [b"%d %d\n" % (number, turn) for turn in range(5)]
+        assert len(transport.pool) == 1
+        await transport.close()
+
+
+@pytest.mark.server
+@pytest.mark.skipif(bool(sshd.missing()), reason=sshd.missing())
+async def test_host_that_falls_silent_is_missed_after_the_keepalives_and_one_that_talks_is_asked_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    callback = asyncssh.SSHClientConnection._keepalive_timer_callback
+
+    def ring(connection: Any) -> None:
+        asked.append(1)
+        callback(connection)
+
+    monkeypatch.setattr(asyncssh.SSHClientConnection, "_keepalive_timer_callback", ring)
+    monkeypatch.setattr(options, "KEEPALIVE", 0.4)
+    with sshd.running(tmp_path / "sshd") as server, Relay(server.port) as relay:
+        transport = SshTransport()
+        async with transport.open(target_of(server, relay.port)) as shell:
+            talk = "for i in 1 2 3 4 5 6 7 8 9 10; do echo $i; sleep 0.1; done"
+            assert (await shell.run(talk, timeout=SHORT)).outcome.ok
+            assert not asked
+            await asyncio.sleep(1)
+            assert 1 <= len(asked) <= 3
+            assert (await shell.run("echo on", timeout=SHORT)).stdout == b"on\n"  # they were answered
+            running = asyncio.create_task(shell.run("sleep 20", timeout=SHORT))
+            await asyncio.sleep(0.3)
+            relay.freeze()
+            assert (await asyncio.wait_for(running, 5)).outcome.kind == "lost"
+        await transport.close()
 
 
 @pytest.mark.server

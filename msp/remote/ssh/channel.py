@@ -31,6 +31,7 @@ HIGH, LOW = 64 * 1024, 16 * 1024  # bytes of input that wait: above, its source 
 _OPEN: Final = String("session")
 _ROOM: Final = UInt32(WINDOW) + UInt32(PACKET)
 _EXEC: Final = String("exec") + b"\1"  # with an answer: a host may say no to this one command
+_EXITED: Final = String("exit-status") + b"\0"
 _SIGNAL: Final = String("signal") + b"\0"
 _STDERR: Final = UInt32(EXTENDED_DATA_STDERR)
 
@@ -45,6 +46,7 @@ class ExecChannel:
         self._connection = connection
         self._request = _EXEC + String(line)
         self._theirs: bytes | None = None  # the number that the host gave the channel; None before and after its life
+        self.unopened = False  # the host gave no channel
         self._said_eof = self._eof_asked = self._closing = False
         self._may_send = self._largest = 0
         self._may_come = WINDOW
@@ -115,8 +117,9 @@ class ExecChannel:
         Raises asyncssh.ProtocolError for what the protocol does not allow.
         """
         if kind == MSG_CHANNEL_OPEN_CONFIRMATION:
-            packet = SSHPacket(data)
-            self.process_open_confirmation(packet.get_uint32(), packet.get_uint32(), packet.get_uint32(), packet)
+            if len(data) < 12:
+                raise _broken("it opened a channel in half a packet")
+            self._confirmed(data[:4], int.from_bytes(data[4:8], "big"), int.from_bytes(data[8:12], "big"))
         elif kind == MSG_CHANNEL_OPEN_FAILURE:
             packet = SSHPacket(data)
             self.process_open_failure(packet.get_uint32(), packet.get_string().decode("utf-8", "backslashreplace"), "")
@@ -129,7 +132,10 @@ class ExecChannel:
                 raise _broken("it sent data of an unknown kind")
             self._came(data, 4)
         elif kind == MSG_CHANNEL_REQUEST:
-            self._asked(SSHPacket(data))
+            if data.startswith(_EXITED) and len(data) == len(_EXITED) + 4:  # as nearly all are
+                self.exited(data[-1], "")
+            else:
+                self._asked(SSHPacket(data))
         elif kind == MSG_CHANNEL_WINDOW_ADJUST:
             self._may_send += int.from_bytes(data[:4], "big")
             self._push()
@@ -149,9 +155,12 @@ class ExecChannel:
 
     def process_open_confirmation(self, send_chan: int, send_window: int, send_pktsize: int, packet: SSHPacket) -> None:
         """The host opened the channel: send the command."""
+        self._confirmed(UInt32(send_chan), send_window, send_pktsize)
+
+    def _confirmed(self, number: bytes, room: int, largest: int) -> None:
         if self._theirs is not None:
             raise _broken("it opened a channel twice")
-        self._theirs, self._may_send, self._largest = UInt32(send_chan), send_window, min(send_pktsize, PACKET)
+        self._theirs, self._may_send, self._largest = number, room, min(largest, PACKET)
         if self._largest <= 0:
             raise _broken("it takes no packet of any size")
         if self._closing:  # given up meanwhile
@@ -162,7 +171,7 @@ class ExecChannel:
 
     def process_open_failure(self, code: int, reason: str, lang: str) -> None:
         """The host would not open the channel."""
-        self._closing = True
+        self._closing = self.unopened = True
         self.refused(reason)
         self._over()
 

@@ -10,7 +10,12 @@ import time
 from typing import Any
 
 import asyncssh
-from asyncssh.constants import MSG_CHANNEL_FAILURE, MSG_CHANNEL_OPEN, MSG_CHANNEL_OPEN_CONFIRMATION, MSG_IGNORE
+from asyncssh.constants import (
+    MSG_CHANNEL_FAILURE,
+    MSG_CHANNEL_OPEN,
+    MSG_CHANNEL_OPEN_CONFIRMATION,
+    MSG_IGNORE,
+)
 from asyncssh.encryption import GCMEncryption
 from asyncssh.logging import SSHLogger
 from asyncssh.packet import PacketDecodeError
@@ -21,6 +26,7 @@ from msp.remote.ssh.channel import ExecChannel
 
 _TAG = 16  # bytes of the seal behind each packet (RFC 5647)
 _BLOCK = 16
+_TICK = 0.01  # seconds by which a timer may ring early
 _LEAST = 6  # bytes of such a packet: padding, kind, channel
 _FIRST, _LAST = MSG_CHANNEL_OPEN_CONFIRMATION, MSG_CHANNEL_FAILURE  # what is said to a channel of ours
 
@@ -42,30 +48,23 @@ class _Sealer:
 
     def __init__(self, encryption: GCMEncryption) -> None:
         self.encryption = encryption
-        self._cipher = encryption._cipher
-        self._aead = AESGCM(self._cipher._key)
+        self.cipher = encryption._cipher
+        self.aead = AESGCM(self.cipher._key)
         self._nonce = b""  # as counted here
         self._fixed, self._number = b"", 0  # its two parts (RFC 5647, section 7.1)
 
     def seal(self, head: bytes, packet: bytes) -> bytes:
         """Return a packet sealed, and count it."""
-        sealed = self._aead.encrypt(self._cipher._iv, packet, head)
+        sealed = self.aead.encrypt(self.cipher._iv, packet, head)
         self.count()
         return sealed
 
-    def look(self, head: bytes, sealed: bytes) -> bytes | None:
-        """Return what is in a packet, which is not counted yet; None if its seal is broken."""
-        try:
-            return self._aead.decrypt(self._cipher._iv, sealed, head)
-        except InvalidTag:
-            return None
-
     def count(self) -> None:
-        nonce = self._cipher._iv
+        nonce = self.cipher._iv
         if nonce is not self._nonce:  # asyncssh has counted
             self._fixed, self._number = nonce[:4], int.from_bytes(nonce[4:], "big")
         self._number = (self._number + 1) & 0xFFFFFFFFFFFFFFFF
-        self._nonce = self._cipher._iv = self._fixed + self._number.to_bytes(8, "big")
+        self._nonce = self.cipher._iv = self._fixed + self._number.to_bytes(8, "big")
 
 
 class Connection(asyncssh.SSHClientConnection):
@@ -78,10 +77,24 @@ class Connection(asyncssh.SSHClientConnection):
     _closer: _Sealer | None = None
     _held: list[bytes] | None = None  # what is said while packets are read goes out in one write
     _commands = 0  # channels of ours that are open
+    _heard = 0.0  # when something came last, by the loop's clock
 
     @property
     def logger(self) -> SSHLogger:
         return _QUIET
+
+    def _reset_keepalive_timer(self) -> None:
+        """Note that the host was heard; the timer itself is moved when it rings, not at every packet."""
+        self._heard = self._loop.time()
+        if self._keepalive_timer is None:
+            super()._reset_keepalive_timer()
+
+    def _keepalive_timer_callback(self) -> None:
+        left = self._heard + self._keepalive_interval - self._loop.time()
+        if left > _TICK:
+            self._keepalive_timer = self._loop.call_later(left, self._keepalive_timer_callback)
+        else:
+            super()._keepalive_timer_callback()
 
     def log_sent_packet(self, *_: Any, **__: Any) -> None:
         """Packets are not logged."""
@@ -122,19 +135,23 @@ class Connection(asyncssh.SSHClientConnection):
 
         Return how many bytes they were, and whether what follows is for asyncssh; else it has not arrived whole.
         """
-        at = 0
-        while len(arrived) >= at + 4:
+        at, there, most = 0, len(arrived), self._max_recv_pktlen
+        channels, cipher, opened = self._channels, opener.cipher, opener.aead.decrypt
+        while at + 4 <= there:
             head = arrived[at : at + 4]
             size = int.from_bytes(head, "big")
             end = at + 4 + size + _TAG
-            if size > self._max_recv_pktlen:
+            if size > most:
                 return at, True
-            if end > len(arrived):
+            if end > there:
                 return at, False
-            packet = opener.look(head, arrived[at + 4 : end])
-            if packet is None or len(packet) < _LEAST or not _FIRST <= packet[1] <= _LAST:
+            try:
+                packet = opened(cipher._iv, arrived[at + 4 : end], head)
+            except InvalidTag:
                 return at, True
-            channel: Any = self._channels.get(int.from_bytes(packet[2:6], "big"))
+            if len(packet) < _LEAST or not _FIRST <= packet[1] <= _LAST:
+                return at, True
+            channel: Any = channels.get(int.from_bytes(packet[2:6], "big"))
             if not isinstance(channel, ExecChannel):
                 return at, True
             opener.count()

@@ -55,7 +55,7 @@ def pinned(line: str) -> asyncssh.SSHKey:
 
 def is_pinned(key: asyncssh.SSHKey | None, target: Target) -> bool:
     """Whether the key that a host showed is one of those pinned for it now."""
-    return key is not None and any(pinned(line) == key for line in target.host_keys)
+    return key is not None and key in map(pinned, target.host_keys)
 
 
 class OptionsBook:

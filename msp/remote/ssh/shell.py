@@ -4,6 +4,7 @@ import asyncio
 import shlex
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 
 import asyncssh
@@ -20,20 +21,28 @@ from msp.remote.winrm import bootstrap
 from msp.remote.words import command_line, words_of
 
 STALE = 5.0  # seconds in which a warm connection must take the first command, or it is taken for dead
+#: Seconds after which a host that gave no channel is asked again. Where it bears one session on a connection
+#: (MaxSessions 1), the one before may not have been put away yet, although it has been closed on both sides.
+AGAIN = (0.01, 0.05, 0.25)
 GRACE = 1.0  # seconds that output may still come after the exit status; a background process may hold the stream
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """What is to be run: one command line, what it reads, and until when (by the loop's clock)."""
+
+    line: str
+    deadline: float
+    idle: timedelta | None = None
+    stdin: bytes = b""
+    dialogue: Dialogue | None = None
+    payload: Payload | None = None
 
 
 class _Command(ExecChannel):
     """Collects one command. `done` is set when the channel is closed, or shortly after the exit status."""
 
-    def __init__(
-        self,
-        connection: asyncssh.SSHClientConnection,
-        line: str,
-        stdin: bytes = b"",
-        dialogue: Dialogue | None = None,
-        payload: Payload | None = None,
-    ) -> None:
+    def __init__(self, connection: asyncssh.SSHClientConnection, order: _Order) -> None:
         self._loop = asyncio.get_running_loop()
         self.done: asyncio.Future[None] = self._loop.create_future()
         self.out, self.err = Collector("stdout"), Collector("stderr")
@@ -44,11 +53,11 @@ class _Command(ExecChannel):
         self.ended = False
         self.left_behind = False
         self.last = self._loop.time()
-        self._stdin, self._dialogue, self._payload = stdin, dialogue, payload
+        self._stdin, self._dialogue, self._payload = order.stdin, order.dialogue, order.payload
         self._room: asyncio.Event | None = None  # set while the far side takes more of a payload
         self._feeding: asyncio.Task[None] | None = None
         self._late: asyncio.TimerHandle | None = None
-        super().__init__(connection, line)
+        super().__init__(connection, order.line)
 
     def opened(self) -> None:
         self.began = True
@@ -106,6 +115,11 @@ class _Command(ExecChannel):
     def exited(self, status: int | None, signal: str) -> None:
         self.status, self.signal, self.ended = status, signal, True
         self._late = self._loop.call_later(GRACE, self._enough)
+
+    def over_time(self) -> None:
+        """Its time is over: who waits for the end hears TimeoutError."""
+        if not self.done.done():
+            self.done.set_exception(TimeoutError())
 
     def _enough(self) -> None:
         self.left_behind = not self.done.done()
@@ -199,11 +213,10 @@ class SshShell:
         dialogue: Dialogue | None = None,
         payload: Payload | None = None,
     ) -> Output:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout.total_seconds()
+        deadline = asyncio.get_running_loop().time() + timeout.total_seconds()
+        order = _Order(line, deadline, idle, stdin, dialogue, payload)
         anew, self._anew = self._anew, None
-        patience = None if anew is None else STALE
-        output = await self._run(line, deadline, stdin, idle, dialogue, payload, patience=patience)
+        output = await self._run(order, None if anew is None else STALE)
         if output.outcome is not _NOT_SENT or anew is None:
             return output
         self.link.close()
@@ -215,59 +228,65 @@ class SshShell:
         except TimeoutError:
             detail = "The connection had died, and the time was over before a new one stood."
             return Output(Outcome("unreachable", reason="connect", detail=detail))
-        return await self._run(line, deadline, stdin, idle, dialogue, payload)
+        return await self._run(order)
 
-    async def _run(
-        self,
-        line: str,
-        deadline: float,
-        stdin: bytes,
-        idle: timedelta | None,
-        dialogue: Dialogue | None,
-        payload: Payload | None,
-        *,
-        patience: float | None = None,
-    ) -> Output:
-        """Run one command line. The outcome is _NOT_SENT only when it certainly was not sent."""
+    async def _run(self, order: _Order, patience: float | None = None) -> Output:
+        """Run one command line, asking again where the host gives no channel yet."""
+        for pause in AGAIN:
+            output, unopened = await self._once(order, patience)
+            if not unopened or asyncio.get_running_loop().time() + pause >= order.deadline:
+                return output
+            await asyncio.sleep(pause)
+        output, _ = await self._once(order, patience)
+        return output
+
+    async def _once(self, order: _Order, patience: float | None) -> tuple[Output, bool]:
+        """Return how a command ended, and whether the host gave no channel for it.
+
+        The outcome is _NOT_SENT only when it certainly was not sent.
+        """
         loop = asyncio.get_running_loop()
         connection = self.link.connection
         try:
-            command = _Command(connection, line, stdin, dialogue, payload)
+            command = _Command(connection, order)
         except asyncssh.ChannelOpenError:  # asyncssh knows that its connection has gone before it tells
             self.sound = False
-            return Output(_NOT_SENT)
+            return Output(_NOT_SENT), False
 
         def stale() -> None:
             if not command.began:
                 connection.abort()
 
         timer = loop.call_later(patience, stale) if patience is not None else None
+        limit = loop.call_at(order.deadline, command.over_time)
         try:
-            async with asyncio.timeout_at(deadline):
-                await _finished(command, idle)
+            await _finished(command, order.idle)
         except TimeoutError:
             command.kill()
             self.sound = False
             if not command.began:  # and it will not be sent any more
-                return Output(_NOT_OPENED)
-            waited = "in time" if loop.time() >= deadline else f"with a word for {idle}"
+                return Output(_NOT_OPENED), False
+            waited = "in time" if loop.time() >= order.deadline else f"with a word for {order.idle}"
             detail = f"The command did not end {waited}; it was told to stop, and may live on."
-            return _output(command, Outcome("timeout", detail=detail))
+            return _output(command, Outcome("timeout", detail=detail)), False
         except asyncio.CancelledError:
             command.kill()
             raise
         finally:
             command.leave()
+            limit.cancel()
             if timer is not None:
                 timer.cancel()
         if command.no is not None and self.is_open:  # the server said no to this one request: nothing ran
-            return _output(command, Outcome("failed", detail=f"The host would not start the command: {command.no}."))
-        if not command.ended:
+            outcome = Outcome("failed", detail=f"The host would not start the command: {command.no}.")
+        elif not command.ended:
             self.sound = False
-            return _output(command, self._lost() if command.began else _NOT_SENT)
-        if dialogue is not None and not dialogue.began:
-            return _output(command, dialogue.outcome(command.status))
-        return _output(command, of_exit(command.status, command.signal))
+            outcome = self._lost() if command.began else _NOT_SENT
+        elif order.dialogue is not None and not order.dialogue.began:
+            outcome = order.dialogue.outcome(command.status)
+        else:
+            outcome = of_exit(command.status, command.signal)
+        return _output(command, outcome), command.unopened and self.is_open
 
     def _lost(self) -> Outcome:
         why = "The connection went after the command was sent"
@@ -289,13 +308,11 @@ def _output(command: _Command, outcome: Outcome) -> Output:
 
 
 async def _finished(command: _Command, idle: timedelta | None) -> None:
-    """Wait for the end of a command; raises TimeoutError after `idle` without output."""
-    if idle is None:
-        await command.done
-        return
+    """Wait for the end of a command; raises TimeoutError when its time is over, or after `idle` without output."""
     loop = asyncio.get_running_loop()
-    while not command.done.done():
+    while idle is not None and not command.done.done():
         left = command.last + idle.total_seconds() - loop.time()
         if left <= 0:
             raise TimeoutError
         await asyncio.wait([command.done], timeout=left)
+    await command.done

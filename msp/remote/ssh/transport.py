@@ -1,8 +1,8 @@
 """A way into hosts over SSH: a warm connection if there is one, else a new one, straight or through bastions."""
 
 import asyncio
-from collections.abc import AsyncIterator, Hashable
-from contextlib import asynccontextmanager
+from collections.abc import Hashable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import timedelta
 
@@ -48,26 +48,12 @@ class SshTransport:
         self.pool.close()
         await asyncio.sleep(0)  # let the farewells leave
 
-    @asynccontextmanager
-    async def open(self, target: Target, *, timeout: timedelta = CONNECT_TIMEOUT) -> AsyncIterator[SshShell]:
+    def open(self, target: Target, *, timeout: timedelta = CONNECT_TIMEOUT) -> "Opening":
         """Connect and log in, or use a warm connection; see Transport."""
-        loop = asyncio.get_running_loop()
-        check_leave(target)
-        link = self.pool.take(target)
+        return Opening(self, target, timeout.total_seconds())
 
-        async def anew() -> Link:
-            return await self._connect(target, loop.time() + timeout.total_seconds())
-
-        shell = SshShell(link, anew) if link is not None else SshShell(await anew())
-        try:
-            yield shell
-        except BaseException:
-            shell.link.close()
-            raise
-        else:
-            self.pool.give(shell.link) if shell.sound else shell.link.close()
-
-    async def _connect(self, target: Target, deadline: float, *, forwards: bool = False) -> Link:
+    async def connect(self, target: Target, deadline: float, *, forwards: bool = False) -> Link:
+        """Return a new connection, logged in by `deadline` of the loop's clock. Raises CannotOpen or NotAdmitted."""
         credential = await _made(target, forwards=forwards)
         over = await self._bastion(target, deadline) if target.via else None
         try:
@@ -90,7 +76,7 @@ class SshTransport:
         if task is not None and task.done() and (_failed(task) or not _serves(task.result())):
             task = None
         if task is None:
-            task = self._bastions[key] = asyncio.create_task(self._connect(hop, deadline, forwards=True))
+            task = self._bastions[key] = asyncio.create_task(self.connect(hop, deadline, forwards=True))
             task.add_done_callback(lambda done: self._bastion_opened(key, done))
         try:
             async with asyncio.timeout_at(deadline):
@@ -118,6 +104,31 @@ class SshTransport:
         if self._bastions.get(key) is task:
             del self._bastions[key]
         link.close()
+
+
+class Opening(AbstractAsyncContextManager[SshShell]):
+    """One host opened, and given back at the end. Not a generator: that costs a warm command as much as a packet."""
+
+    def __init__(self, transport: SshTransport, target: Target, limit: float) -> None:
+        self._transport, self._target, self._limit = transport, target, limit
+        self._shell: SshShell
+
+    async def __aenter__(self) -> SshShell:
+        check_leave(self._target)
+        link = self._transport.pool.take(self._target)
+        self._shell = SshShell(link, self._anew) if link is not None else SshShell(await self._anew())
+        return self._shell
+
+    async def _anew(self) -> Link:
+        deadline = asyncio.get_running_loop().time() + self._limit
+        return await self._transport.connect(self._target, deadline)
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        shell = self._shell
+        if kind is None and shell.sound:
+            self._transport.pool.give(shell.link)
+        else:
+            shell.link.close()
 
 
 async def _made(target: Target, *, forwards: bool) -> Credential:
