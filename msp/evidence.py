@@ -84,9 +84,16 @@ def canonical(value: Any) -> bytes:
 
 def digest_of(record: Mapping[str, Any]) -> str:
     """Return the SHA-256 over a record's fields as exported (without its own digest)."""
-    return hashlib.sha256(canonical({key: record[key] for key in EXPORTED if key != "digest"})).hexdigest()
+    return _digest(record, canonical(record["data"]))
 
 
+def _digest(record: Mapping[str, Any], data: bytes) -> str:
+    """Return the digest of a record whose data is in its canonical text; its other keys sort before and after it."""
+    before, after = (canonical({key: record[key] for key in keys}) for keys in (_BEFORE, _AFTER))
+    return hashlib.sha256(b"".join((before[:-1], b',"data":', data, b",", after[1:]))).hexdigest()
+
+
+_BEFORE, _AFTER = ("actor", "at", "chain"), ("kind", "previous", "seq", "subject_id", "subject_kind")
 EXPORTED = ("chain", "seq", "at", "actor", "kind", "subject_kind", "subject_id", "data", "previous", "digest")
 
 
@@ -118,6 +125,7 @@ def record(
     if head is None:  # two first records at once: one of them fails here and is retried by its caller
         connection.execute(insert(_HEADS), {"chain": chain, "seq": 0, "digest": GENESIS})
     seq, previous = head or (0, GENESIS)
+    text = canonical(dict(data or {}))
     entry = Evidence(
         chain=chain,
         seq=seq + 1,
@@ -126,11 +134,11 @@ def record(
         kind=kind,
         subject_kind=subject[0],
         subject_id=str(subject[1]),
-        data=json.loads(canonical(dict(data or {}))),
+        data=json.loads(text),
         previous=previous,
         digest="",
     )
-    entry.digest = digest_of(exported(entry))
+    entry.digest = _digest(exported(entry), text)
     entry.id = connection.scalar(_APPENDED, {key: getattr(entry, key) for key in EXPORTED})
     connection.execute(_MOVED, {"of": chain, "to": entry.seq, "by": entry.digest})
     return entry

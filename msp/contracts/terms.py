@@ -56,6 +56,12 @@ class Terms:
         """Return the line of an id, or None."""
         return next((line for line in self.lines if line.id == line_id), None)
 
+    @property
+    def assets(self) -> frozenset[str]:
+        """The assets that are named anywhere: by a clause, or by what a line covers or leaves out."""
+        covers = [one for line in self.lines for one in (line.covers, line.excludes) if one is not None]
+        return frozenset().union(*(clause.assets for clause in self.clauses), *(one.assets for one in covers))
+
     def decide(
         self,
         *,

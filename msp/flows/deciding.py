@@ -1,6 +1,7 @@
 """May this be done, now, on this asset? The stored contract and asset, put before the pure clause rules."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Hashable
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -62,6 +63,9 @@ class _Covered:
     terms: Terms
     zone: ZoneInfo
     in_force: tuple[datetime, datetime | None]
+    named: frozenset[str]  # assets that the terms name
+    #: What a clause said of assets that the terms do not name: it cannot tell those of one kind at one site apart.
+    said: dict[Hashable, Decision] = field(default_factory=dict)
 
 
 class Deciding:
@@ -80,7 +84,8 @@ class Deciding:
                 client = self._session.get_one(Client, client_id)
                 contract = self._session.get_one(Contract, version.contract_id)
                 in_force = agreements.in_force(contract, client)
-                covered = _Covered(version, agreements.terms_of(version), ZoneInfo(client.time_zone), in_force)
+                agreed = agreements.terms_of(version)
+                covered = _Covered(version, agreed, ZoneInfo(client.time_zone), in_force, agreed.assets)
             self._covered[client_id] = covered
         return self._covered[client_id]
 
@@ -100,15 +105,20 @@ class Deciding:
         if item.site_id not in self._sites:
             self._sites[item.site_id] = self._session.get(Site, item.site_id)
         site = self._sites[item.site_id]
-        decision = covered.terms.decide(
-            action_class=action_class,
-            asset=Asset(item.name, item.kind, site.name if site else None),
-            at=self._at,
-            zone=covered.zone,
-            actor=actor,
-            in_force=covered.in_force,
-            break_glass=break_glass,
-        )
+        alike = (item.kind, item.site_id, action_class, actor, break_glass)
+        decision = covered.said.get(alike) if item.name not in covered.named else None
+        if decision is None:
+            decision = covered.terms.decide(
+                action_class=action_class,
+                asset=Asset(item.name, item.kind, site.name if site else None),
+                at=self._at,
+                zone=covered.zone,
+                actor=actor,
+                in_force=covered.in_force,
+                break_glass=break_glass,
+            )
+            if decision.rule == "clause" and item.name not in covered.named:  # other rules speak of the asset by name
+                covered.said[alike] = decision
         if prepaid and decision.effect == ALLOW and decision.break_glass is None and action_class != "read":
             here = self._at.astimezone(covered.zone)
             decision = _beyond_prepaid(self._session, covered, item, site, decision, here)

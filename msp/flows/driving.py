@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session, defer
+from sqlalchemy.orm import Session, defer, load_only
 
 from msp import db, events, evidence
 from msp.assets import inventory
@@ -140,6 +140,7 @@ def read(
         .join(ConfigurationItem, ConfigurationItem.id == RunHost.asset_id)
         .where(RunHost.run_id == run.id, RunHost.shard == shard, RunHost.outcome.is_(None))
         .order_by(RunHost.position)
+        .options(load_only(RunHost.position), defer(ConfigurationItem.created_at))
     )
     rows, now = [(host, item) for host, item in session.execute(query)], utc_now()
     shut = keyring.for_run(session, run, rows, now)

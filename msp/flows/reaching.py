@@ -1,7 +1,6 @@
 """From an item as recorded to a target: the log-in, the pins, the bastions before it."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Protocol
@@ -57,7 +56,7 @@ def target_of(
     items by number, if somebody has read them for all (inventory.all_pinned).
     """
     hops = tuple(_one(session, keys, hop, CURRENT, certificates, pins) for hop in reach.bastions(session, item))
-    return replace(_one(session, keys, item, which, certificates, pins), via=hops)
+    return _one(session, keys, item, which, certificates, pins, hops)
 
 
 def _one(
@@ -67,6 +66,7 @@ def _one(
     which: str,
     certificates: CredentialSource | None,
     pins: Mapping[int, tuple[str, ...]],
+    via: tuple[Target, ...] = (),
 ) -> Target:
     if item.id not in pins:
         pins = inventory.all_pinned(session, [item.id])
@@ -80,6 +80,7 @@ def _one(
         platform=item.platform,
         kind=item.kind,
         asset_id=item.id,
+        via=via,
         old_algorithms=tuple(item.old_algorithms or ()),
         old_algorithms_until=item.old_algorithms_until,
         plain=str(item.facts.get("plain_reason") or "") if item.facts.get("plain") is True else "",

@@ -50,6 +50,7 @@ class Question:
     message: str
 
 
+_SCRIPTS = FOR_WINDOWS | {"shell"}
 Act = Script | Condition | Question | Restart | Work
 
 _ACTIVE = 'if command -v systemctl >/dev/null 2>&1; then systemctl is-active --quiet "$s"; else service "$s" status >/dev/null 2>&1; fi'  # noqa: E501
@@ -126,6 +127,17 @@ case "$code" in {{ wanted | raw }}) ;; *) echo "status $code is not what was exp
 def has(step: Step, phase: str) -> bool:
     """Return whether a step may have an act in a phase: cheap, and certain where it says no."""
     return phase == "do" or getattr(step, phase) is not None or isinstance(step.do.act, File | Service | Package)
+
+
+def alike(step: Step, phase: str) -> bool:
+    """Return whether a phase is the same act on every host of one platform: cheap, and certain where it says yes."""
+    action: Action | None = getattr(step, phase)
+    if action is None:
+        return not has(step, phase)
+    act = action.act
+    if isinstance(act, Assert):
+        return "{" not in act.message
+    return action.kind in _SCRIPTS and "{" not in act.script
 
 
 class Acts:

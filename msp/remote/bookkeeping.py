@@ -6,10 +6,10 @@ from typing import Self
 
 from msp.remote.ledger import HostEnd, Key, Ledger, StepRecord, Verdict
 
-GATHER = 0.02  # seconds that results wait for company
+GATHER = 0.05  # seconds that results wait for company
 #: Seconds that claims wait for company, for each host at work, and at most. A transaction costs as much as what ten
-#: hosts write in it: one host goes at once, of 200 those that ask within 50 ms share one.
-COMPANY, LONGEST = 0.00025, 0.05
+#: hosts write in it: one host goes at once, of 50 and more those that ask within 50 ms share one.
+COMPANY, LONGEST = 0.001, 0.05
 LARGEST = 500  # entries of one transaction
 
 

@@ -71,6 +71,8 @@ class History:
 
     def last_done(self, host: int, step: int, attempts: int) -> int:
         """Return the last attempt whose act was done, or the first."""
+        if not self.records:
+            return 1
         known = ((attempt, self.records.get(Key(host, step, "do", attempt))) for attempt in range(attempts, 0, -1))
         return next((attempt for attempt, record in known if record is not None and record.outcome.ok), 1)
 

@@ -86,8 +86,14 @@ def _split(given: Any, by: str | None = None) -> list[str]:
     return str(given).split(by)
 
 
+class _Environment(ImmutableSandboxedEnvironment):
+    def make_globals(self, d: Any) -> Any:
+        """Return the names that every template sees, as one plain dict: they never change, and each use copies them."""
+        return {**self.globals, **(d or {})}
+
+
 def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
+    environment = _Environment(
         undefined=StrictUndefined, finalize=_finalize, keep_trailing_newline=True, autoescape=False
     )
     environment.filters |= {

@@ -13,7 +13,7 @@ from msp.clock import utc_now
 from msp.errors import Misconfigured
 from msp.redact import Redactor
 from msp.remote import file_scripts, pushing, render, traces
-from msp.remote.acts import Act, Acts, Condition, Question, has
+from msp.remote.acts import Act, Acts, Condition, Question, alike, has
 from msp.remote.bookkeeping import Bookkeeper
 from msp.remote.course import Course, unchecked
 from msp.remote.following import KILLING, Following
@@ -54,6 +54,8 @@ class Around:
     run: Mapping[str, Any] = field(default_factory=dict)  # `run` in templates
     spool: Spool | None = None  # where full output goes, if it is to be kept
     undone: frozenset[int] = field(init=False)  # hosts on which undoing was begun before
+    #: Acts that are the same on every host of a platform, by step, phase and platform.
+    acts: dict[tuple[int, Phase, str], Act | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.undone = self.history.undone()
@@ -94,19 +96,25 @@ class StepRun:
         return {"host": host, "run": run, **self._planned.scope, **self._course.registered}
 
     def _act(self, phase: Phase) -> Act | None:
-        planned = self._planned
-        if not has(planned.step, phase):
-            return None
-        acts = Acts(
-            self._scope(),
-            secrets=planned.secrets,
-            timeout=self._left(),
-            folder=planned.folder,
-            what=f"{planned.what}, {phase}",
-            token=self._around.books.token(self._key(phase)),
-            become=planned.become,
-        )
-        return acts.of(planned.step, phase)
+        planned, known = self._planned, self._around.acts
+        place = (planned.number, phase, self._host.target.platform)
+        if place in known:
+            return known[place]
+        act = None
+        if has(planned.step, phase):
+            acts = Acts(
+                self._scope(),
+                secrets=planned.secrets,
+                timeout=self._left(),
+                folder=planned.folder,
+                what=f"{planned.what}, {phase}",
+                token=self._around.books.token(self._key(phase)),
+                become=planned.become,
+            )
+            act = acts.of(planned.step, phase)
+        if alike(planned.step, phase):
+            known[place] = act
+        return act
 
     def _left(self) -> timedelta:
         return timedelta(seconds=max(self._deadline - asyncio.get_running_loop().time(), 0.001))

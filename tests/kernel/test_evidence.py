@@ -1,5 +1,6 @@
 """Evidence: a changed, removed, inserted or cut-off record is named; a client verifies alone."""
 
+import hashlib
 import json
 import threading
 from pathlib import Path
@@ -102,3 +103,14 @@ def test_two_writers_at_once_never_fork_a_chain(written: str) -> None:
         thread.join()
     with db.read() as session:
         assert evidence.verify(session) == (50, [])
+
+
+def test_digest_covers_the_one_text_of_the_whole_record(written: str) -> None:
+    with db.begin() as session:
+        data = {"z": [1, {"b": None, "a": "\ud800 \u0442\u0435\u043a\u0441\u0442"}], "a": {}}
+        entry = evidence.record(session, "ticket.opened", actor="анна", subject=("ticket", 9), client_id=7, data=data)
+        told = evidence.exported(entry)
+    digest = told.pop("digest")
+    text = json.dumps(told, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    assert digest == hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    assert breaks() == []
