@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -28,13 +28,38 @@ OLD_ALGORITHMS = {
 }
 
 
-def bastions(session: Session, item: ConfigurationItem) -> list[ConfigurationItem]:
+class Reachable(Protocol):
+    """What is known of an item that is to be reached: the item itself, or a row of COLUMNS where there are many."""
+
+    id: int
+    client_id: int
+    site_id: int | None
+    name: str
+    kind: str
+    platform: str
+    transport: str
+    address: str | None
+    port: int | None
+    username: str | None
+    secret_name: str | None
+    credential_kind: str
+    become_secret_name: str | None
+    bastion_id: int | None
+    old_algorithms: list[str]
+    old_algorithms_until: datetime | None
+    facts: dict[str, Any]
+
+
+COLUMNS = tuple(getattr(ConfigurationItem, name) for name in Reachable.__annotations__)
+
+
+def bastions(session: Session, item: Reachable) -> list[ConfigurationItem]:
     """Return the bastions before an item, the nearest to us first. Raises Misconfigured for a way in circles."""
     found: list[ConfigurationItem] = []
     hop = item
     while hop.bastion_id is not None:
         hop = session.get_one(ConfigurationItem, hop.bastion_id)
-        if hop is item or hop in found or len(found) == MOST_HOPS:
+        if hop.id == item.id or hop in found or len(found) == MOST_HOPS:
             raise Misconfigured(
                 f"The way to {item.name} leads through {hop.name} and never arrives.",
                 advice="Correct the bastions with msp asset reach.",
@@ -43,7 +68,7 @@ def bastions(session: Session, item: ConfigurationItem) -> list[ConfigurationIte
     return found
 
 
-def secrets_of(session: Session, item: ConfigurationItem) -> list[str]:
+def secrets_of(session: Session, item: Reachable) -> list[str]:
     """Return the names of every secret that reaching an item takes: its own, sudo's, and those of its bastions."""
     names = [one.secret_name for one in (*bastions(session, item), item) if one.credential_kind != "ca"]
     return list(dict.fromkeys(name for name in (*names, item.become_secret_name) if name))

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy.orm import Session
 
-from msp.assets.models import ConfigurationItem
+from msp.assets.reach import Reachable
 from msp.contracts import agreements, ledger, terms
 from msp.contracts.clauses import ALLOW, ASK, EXPIRES_S, REFUSE, BreakGlass, Decision
 from msp.contracts.covers import Asset
@@ -91,7 +91,7 @@ class Deciding:
 
     def decide(
         self,
-        item: ConfigurationItem,
+        item: Reachable,
         action_class: str,
         *,
         actor: str,
@@ -127,7 +127,7 @@ class Deciding:
 
 def decide(
     session: Session,
-    item: ConfigurationItem,
+    item: Reachable,
     action_class: str,
     *,
     actor: str,
@@ -147,7 +147,7 @@ def decide(
 def _beyond_prepaid(
     session: Session,
     covered: _Covered,
-    item: ConfigurationItem,
+    item: Reachable,
     site: Site | None,
     decision: Decision,
     at: datetime,

@@ -8,11 +8,12 @@ from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session, defer, load_only
+from sqlalchemy.orm import Session, defer
 
 from msp import db, events, evidence
-from msp.assets import inventory
+from msp.assets import inventory, reach
 from msp.assets.models import ConfigurationItem
+from msp.assets.reach import Reachable
 from msp.clock import utc_now
 from msp.contracts.clauses import ALLOW, ASK, BreakGlass
 from msp.desk import tickets
@@ -136,16 +137,15 @@ def read(
         after_run.end_rest(session, run, "refused", NOT_ASKED_FOR, utc_now(), shard=shard)
         return None
     query = (
-        select(RunHost, ConfigurationItem)
+        select(RunHost.id.label("host_id"), RunHost.position, *reach.COLUMNS)
         .join(ConfigurationItem, ConfigurationItem.id == RunHost.asset_id)
         .where(RunHost.run_id == run.id, RunHost.shard == shard, RunHost.outcome.is_(None))
         .order_by(RunHost.position)
-        .options(load_only(RunHost.position), defer(ConfigurationItem.created_at))
     )
-    rows, now = [(host, item) for host, item in session.execute(query)], utc_now()
-    shut = keyring.for_run(session, run, rows, now)
-    rows = [(host, item) for host, item in rows if host.id not in shut]
-    refused = _refusals(session, run, [item for _, item in rows], now)
+    rows, now = list(session.execute(query)), utc_now()
+    shut = keyring.for_run(session, run, [(row.host_id, row) for row in rows], now)
+    rows = [row for row in rows if row.host_id not in shut]
+    refused = _refusals(session, run, rows, now)
     values = keyring.values_in_use(session, run)
     certificates = RunCertificates(
         keys.vault,
@@ -155,15 +155,16 @@ def read(
         longest_step=reaching.longest_step(ready),
         force_command=reaching.only_command(ready, dry_run=run.dry_run),
     )
-    once, pins = reaching.Once(keys), inventory.all_pinned(session, [item.id for _, item in rows])
+    once, pins = reaching.Once(keys), inventory.all_pinned(session, [row.id for row in rows])
     targets: dict[int, Target] = {}  # by position
-    for host, item in rows:
+    for row in rows:
         try:
-            targets[host.position] = target_of(
-                session, once, item, which=values.get(item.id, CURRENT), certificates=certificates, pins=pins
+            targets[row.position] = target_of(
+                session, once, row, which=values.get(row.id, CURRENT), certificates=certificates, pins=pins
             )
         except MspError as error:  # one host's secret that does not open keeps no other host waiting
             kind = "not_started" if error.retry else "refused" if isinstance(error, Refused) else "auth_failed"
+            host = session.get_one(RunHost, row.host_id)
             host.state, host.outcome, host.detail, host.finished_at = "finished", kind, error.what, now
     return Work(
         run_id=run.id,
@@ -270,7 +271,7 @@ def _look_again(session: Session, work: Work, now: datetime) -> dict[str, str]:
     return found | _refusals(session, run, [item for item in items if item.id not in shut], now)
 
 
-def _refusals(session: Session, run: Run, items: Sequence[ConfigurationItem], now: datetime) -> dict[str, str]:
+def _refusals(session: Session, run: Run, items: Sequence[Reachable], now: datetime) -> dict[str, str]:
     """Return what the contract, or the run's own last moment, has against acting on items now, by their names."""
     if run.not_after is not None and now > run.not_after:
         return dict.fromkeys(

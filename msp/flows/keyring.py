@@ -4,7 +4,7 @@ Using one is not seeing one: what is opened goes to the machine, and to the mask
 use, and each refusal of one, is evidence.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from msp import db, evidence
 from msp.assets import reach
 from msp.assets.models import ConfigurationItem
+from msp.assets.reach import Reachable
 from msp.contracts.models import Client
 from msp.errors import MspError, NotFound, Refused
 from msp.flows import credential_grants
@@ -148,8 +149,10 @@ def _keys_of(session: Session, client_ids: set[int]) -> dict[int, str]:
     return {row[0]: row[1] for row in rows}
 
 
-def for_run(session: Session, run: Run, hosts: Iterable[tuple[RunHost, ConfigurationItem]], now: datetime) -> set[int]:
+def for_run(session: Session, run: Run, hosts: Iterable[tuple[int, Reachable]], now: datetime) -> set[int]:
     """Note the use of every secret that a run opens, and return the hosts (by id) that may not be reached.
+
+    hosts: the id of each in the run, and the item that it is.
 
     A grant that somebody withdrew on this ticket keeps its secret shut, a secret among the run's own parameters every
     host; otherwise the clause that let the run begin is the grant's clause.
@@ -158,10 +161,14 @@ def for_run(session: Session, run: Run, hosts: Iterable[tuple[RunHost, Configura
         return set()
     hosts = list(hosts)
     own = {str(references.parse(value)) for value in _named(run)}
-    by_secret: dict[str, list[tuple[RunHost, ConfigurationItem]]] = {}
-    for host, item in hosts:
-        for name in reach.secrets_of(session, item):
-            by_secret.setdefault(str(references.parse(name)), []).append((host, item))
+    alike: dict[Hashable, list[tuple[int, Reachable]]] = {}  # reached with the same secrets
+    for host_id, item in hosts:
+        way = item.bastion_id, item.credential_kind, item.secret_name, item.become_secret_name
+        alike.setdefault(way, []).append((host_id, item))
+    by_secret: dict[str, list[tuple[int, Reachable]]] = {}
+    for group in alike.values():
+        for name in reach.secrets_of(session, group[0][1]):
+            by_secret.setdefault(str(references.parse(name)), []).extend(group)
     secrets = own | set(by_secret)
     if not secrets:
         return set()
@@ -176,7 +183,8 @@ def for_run(session: Session, run: Run, hosts: Iterable[tuple[RunHost, Configura
         if grant is not None and grant.forbids(now):
             data = {"secret": secret, "grant": grant.id, "run": run.id, "hosts": names}
             _prove(session, run, "credential.refused", secret, data, now)
-            for host, _ in hosts if secret in own else by_secret[secret]:
+            for host_id, _ in hosts if secret in own else by_secret[secret]:
+                host = session.get_one(RunHost, host_id)
                 host.state, host.outcome, host.finished_at = "finished", "refused", now
                 host.detail = credential_grants.why_forbidden(grant)
                 shut.add(host.id)

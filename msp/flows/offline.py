@@ -27,12 +27,14 @@ def wait(session: Session, run_id: int, shard: int, now: datetime) -> list[str]:
     run = session.scalar(db.locked(select(Run).where(Run.id == run_id)))
     if run is None or run.state != "running" or run.dry_run:
         return []
+    if catalogue.kept(run.document).playbook.offline != "wait":
+        return []
     sent = select(StepResult.id).where(StepResult.run_host_id == RunHost.id, StepResult.phase.in_(("do", "undo")))
     query = select(RunHost).where(
         RunHost.run_id == run.id, RunHost.shard == shard, RunHost.outcome == "unreachable", ~sent.exists()
     )
     silent = list(session.scalars(query.order_by(RunHost.position)))
-    if not silent or catalogue.kept(run.document).playbook.offline != "wait":
+    if not silent:
         return []
     until = deadline(session, run, now)
     for host in silent:

@@ -8,7 +8,7 @@ from typing import Protocol
 from sqlalchemy.orm import Session
 
 from msp.assets import inventory, reach
-from msp.assets.models import ConfigurationItem
+from msp.assets.reach import Reachable
 from msp.errors import Misconfigured
 from msp.remote import render
 from msp.remote.acts import Acts
@@ -43,7 +43,7 @@ class Once:
 def target_of(
     session: Session,
     keys: Opener,
-    item: ConfigurationItem,
+    item: Reachable,
     *,
     which: str = CURRENT,
     certificates: CredentialSource | None = None,
@@ -62,7 +62,7 @@ def target_of(
 def _one(
     session: Session,
     keys: Opener,
-    item: ConfigurationItem,
+    item: Reachable,
     which: str,
     certificates: CredentialSource | None,
     pins: Mapping[int, tuple[str, ...]],
@@ -89,7 +89,7 @@ def _one(
 
 
 def _credential(
-    session: Session, keys: Opener, item: ConfigurationItem, which: str, certificates: CredentialSource | None
+    session: Session, keys: Opener, item: Reachable, which: str, certificates: CredentialSource | None
 ) -> Credential:
     def opened(name: str | None, which: str) -> Secret | None:
         return keys.get(session, name, client_id=item.client_id, which=which) if name else None
