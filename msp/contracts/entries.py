@@ -68,12 +68,12 @@ def propose_entry(session: Session, worked: Worked, *, now: datetime | None = No
     """
     if worked.minutes < 0:
         raise Misconfigured(f"{worked.minutes} minutes cannot be worked.")
+    client = session.get_one(Client, worked.client_id)
     version = version_in_force(session, worked.client_id, worked.begun_at)
     if version is None:
         raise Misconfigured(
             f"No contract was in force on {worked.begun_at:%Y-%m-%d}.", advice="Add the contract, then the entry."
         )
-    client = session.get_one(Client, worked.client_id)
     terms = terms_of(version)
     zone = terms.zone or ZoneInfo(client.time_zone)
     line = line_for(

@@ -85,8 +85,11 @@ def settle(session: Session, run: Run, hosts: list[RunHost], now: datetime) -> N
 
 def _doubts(session: Session, run: Run, now: datetime) -> bool:
     """Return whether an effect is in doubt. One that was claimed and never ended is: nobody works on it any more."""
-    left = session.scalars(select(EffectClaim).where(EffectClaim.run_id == run.id, EffectClaim.state == "claimed"))
-    keys = [ClaimKey(claim.run_id, claim.host_id, claim.step, claim.phase, claim.attempt) for claim in left]
+    open_ones = select(EffectClaim).where(EffectClaim.run_id == run.id, EffectClaim.state.in_(("claimed", "in_doubt")))
+    left = list(session.scalars(open_ones))
+    keys = [
+        ClaimKey(one.run_id, one.host_id, one.step, one.phase, one.attempt) for one in left if one.state == "claimed"
+    ]
     if keys:
-        claims.claim_many(session, keys, "worker", now)  # a second look
-    return bool(claims.in_doubt(session, run_id=run.id))
+        claims.claim_many(session, keys, "worker", now)  # a second look puts them in doubt
+    return bool(left)

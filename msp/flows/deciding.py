@@ -12,7 +12,7 @@ from msp.assets.reach import Reachable
 from msp.contracts import agreements, ledger, terms
 from msp.contracts.clauses import ALLOW, ASK, EXPIRES_S, REFUSE, BreakGlass, Decision
 from msp.contracts.covers import Asset
-from msp.contracts.models import Client, Contract, ContractVersion, Site
+from msp.contracts.models import Client, ContractVersion, Site
 from msp.contracts.terms import Terms
 
 
@@ -78,11 +78,11 @@ class Deciding:
 
     def _of(self, client_id: int) -> _Covered | None:
         if client_id not in self._covered:
-            version = agreements.version_in_force(self._session, client_id, self._at)
+            client = self._session.get_one(Client, client_id)
+            contract = agreements.contract_for(self._session, client_id, self._at)
+            version = agreements.version_at(self._session, contract.id, self._at) if contract else None
             covered = None
-            if version is not None:
-                client = self._session.get_one(Client, client_id)
-                contract = self._session.get_one(Contract, version.contract_id)
+            if contract is not None and version is not None:
                 in_force = agreements.in_force(contract, client)
                 agreed = agreements.terms_of(version)
                 covered = _Covered(version, agreed, ZoneInfo(client.time_zone), in_force, agreed.assets)

@@ -111,7 +111,7 @@ def fetch(settings: Settings, wanted: Iterable[tuple[int, str, str]]) -> Fetched
 
 def of_items(session: Session, items: Iterable[ConfigurationItem]) -> list[tuple[int, str, str]]:
     """Return what `fetch` needs to open the credentials of these items."""
-    named = [(item.client_id, name) for item in items for name in reach.secrets_of(session, item)]
+    named = [(item.client_id, name) for item in items for name in reach.secrets_of(session, item) if _elsewhere(name)]
     keys = _keys_of(session, {client_id for client_id, _ in named})
     return [(client_id, keys[client_id], name) for client_id, name in named]
 
@@ -133,18 +133,25 @@ def of_run(session: Session, run_id: int, shard: int) -> list[tuple[int, str, st
     )
     hosts = session.scalars(select(ConfigurationItem).where(ConfigurationItem.id.in_(one_of_each)))
     wanted = of_items(session, hosts)
-    keys = _keys_of(session, {run.client_id} if run.client_id else set())
-    for value in run.parameters.values():
-        if run.client_id and isinstance(value, str) and value.startswith("bao:"):
-            wanted.append((run.client_id, keys[run.client_id], value))
-    if values_in_use(session, run):
+    own = [value for value in run.parameters.values() if isinstance(value, str) and _elsewhere(value)]
+    if run.client_id and own:
+        key = _keys_of(session, {run.client_id})[run.client_id]
+        wanted += [(run.client_id, key, value) for value in own]
+    if wanted and values_in_use(session, run):
         for client_id, key, name in list(wanted):
             parsed = references.parse(name)
             wanted += [(client_id, key, parsed.at(which)) for which in (NEXT, PREVIOUS)]
     return wanted
 
 
+def _elsewhere(name: str) -> bool:
+    """Whether a secret lies in another store than our own vault."""
+    return name.startswith("bao:")
+
+
 def _keys_of(session: Session, client_ids: set[int]) -> dict[int, str]:
+    if not client_ids:
+        return {}
     rows = session.execute(select(Client.id, Client.key).where(Client.id.in_(sorted(client_ids))))
     return {row[0]: row[1] for row in rows}
 

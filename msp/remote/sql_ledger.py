@@ -65,7 +65,8 @@ class SqlLedger:
         """worker: the slot name that claims are written under, for people."""
         self._run_id, self._worker = run_id, worker
         with db.read() as session:
-            run = session.get_one(Run, run_id)
+            of_run = select(Run.client_id, Run.requested_at, Run.digest).where(Run.id == run_id)
+            run = session.execute(of_run).one()
             self._client_id = run.client_id
             # a host may be looked after from two installations, each with a run of this number
             self._mark = hashlib.sha256(f"{run.requested_at.isoformat()} {run.digest}".encode()).hexdigest()[:8]

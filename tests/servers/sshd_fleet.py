@@ -80,6 +80,8 @@ def running(folder: Path, count: int, *, options: str = "") -> Iterator[Fleet]:
     hosts: list[Host] = []
     servers: list[subprocess.Popen[bytes]] = []
     wanted = addresses(count)
+    home = folder / "home"
+    home.mkdir()
     with ExitStack() as stack:
         for number, begin in enumerate(range(0, count, PER_SERVER)):
             group = wanted[begin : begin + PER_SERVER]
@@ -94,7 +96,8 @@ def running(folder: Path, count: int, *, options: str = "") -> Iterator[Fleet]:
                 + f"HostKey {folder / f'host-{number}'}\nAuthorizedKeysFile {folder / 'authorized'}\n"
                 + "PidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nPermitRootLogin yes\n"
                 + "KbdInteractiveAuthentication no\nMaxStartups 1000\nMaxSessions 100\nLogLevel ERROR\n"
-                + f"SetEnv SHLVL=5\n{options}\n"  # bash under sshd would read .bashrc for every command
+                # bash under sshd would read .bashrc for every command; what steps leave behind goes with the folder
+                + f"SetEnv SHLVL=5 HOME={home}\n{options}\n"
             )
             log = stack.enter_context((folder / f"log-{number}").open("wb"))
             server = subprocess.Popen([sshd.SSHD, "-D", "-e", "-f", str(config)], stderr=log)
