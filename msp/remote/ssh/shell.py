@@ -52,6 +52,7 @@ class _Command(ExecChannel):
         self.no: str | None = None  # why the host would not start it
         self.ended = False
         self.left_behind = False
+        self.late = False
         self.last = self._loop.time()
         self._stdin, self._dialogue, self._payload = order.stdin, order.dialogue, order.payload
         self._room: asyncio.Event | None = None  # set while the far side takes more of a payload
@@ -119,6 +120,7 @@ class _Command(ExecChannel):
     def over_time(self) -> None:
         """Its time is over: who waits for the end hears TimeoutError."""
         if not self.done.done():
+            self.late = True
             self.done.set_exception(TimeoutError())
 
     def _enough(self) -> None:
@@ -266,7 +268,7 @@ class SshShell:
             self.sound = False
             if not command.began:  # and it will not be sent any more
                 return Output(_NOT_OPENED), False
-            waited = "in time" if loop.time() >= order.deadline else f"with a word for {order.idle}"
+            waited = "in time" if command.late else f"with a word for {order.idle}"
             detail = f"The command did not end {waited}; it was told to stop, and may live on."
             return _output(command, Outcome("timeout", detail=detail)), False
         except asyncio.CancelledError:
