@@ -93,8 +93,9 @@ def _digest(record: Mapping[str, Any], data: bytes) -> str:
     return hashlib.sha256(b"".join((before[:-1], b',"data":', data, b",", after[1:]))).hexdigest()
 
 
-_BEFORE, _AFTER = ("actor", "at", "chain"), ("kind", "previous", "seq", "subject_id", "subject_kind")
 EXPORTED = ("chain", "seq", "at", "actor", "kind", "subject_kind", "subject_id", "data", "previous", "digest")
+_BEFORE = tuple(key for key in EXPORTED if key < "data")
+_AFTER = tuple(key for key in EXPORTED if key > "data" and key != "digest")
 
 
 def exported(record: Evidence) -> dict[str, Any]:

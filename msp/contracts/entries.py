@@ -68,7 +68,7 @@ def propose_entry(session: Session, worked: Worked, *, now: datetime | None = No
     """
     if worked.minutes < 0:
         raise Misconfigured(f"{worked.minutes} minutes cannot be worked.")
-    client = session.get_one(Client, worked.client_id)
+    client = session.get_one(Client, worked.client_id)  # held: what nobody holds is read again below
     version = version_in_force(session, worked.client_id, worked.begun_at)
     if version is None:
         raise Misconfigured(

@@ -4,7 +4,7 @@ import importlib
 from datetime import datetime
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session, load_only
+from sqlalchemy.orm import Session
 
 from msp import db, events, evidence
 from msp.engine import claims, crashpoints
@@ -13,8 +13,6 @@ from msp.engine.models import EffectClaim
 from msp.remote.models import Run, RunHost
 from msp.remote.outcome import Kind, Outcome, run_state
 from msp.remote.rotations import SecretRotation
-
-_TOLD = (RunHost.name, RunHost.outcome, RunHost.status, RunHost.detail, RunHost.asset_id)
 
 
 def finish(session: Session, run_id: int, *, now: datetime) -> bool:
@@ -25,8 +23,7 @@ def finish(session: Session, run_id: int, *, now: datetime) -> bool:
     run = session.scalar(db.locked(select(Run).where(Run.id == run_id)))
     if run is None or run.state not in ("running", "queued", "cancelling"):
         return False
-    query = select(RunHost).where(RunHost.run_id == run.id).order_by(RunHost.position)
-    hosts = list(session.scalars(query.options(load_only(*_TOLD))))
+    hosts = list(session.scalars(select(RunHost).where(RunHost.run_id == run.id).order_by(RunHost.position)))
     if any(host.outcome is None for host in hosts):
         return False
     settle(session, run, hosts, now)

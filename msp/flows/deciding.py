@@ -78,7 +78,7 @@ class Deciding:
 
     def _of(self, client_id: int) -> _Covered | None:
         if client_id not in self._covered:
-            client = self._session.get_one(Client, client_id)
+            client = self._session.get_one(Client, client_id)  # held: what nobody holds is read again below
             contract = agreements.contract_for(self._session, client_id, self._at)
             version = agreements.version_at(self._session, contract.id, self._at) if contract else None
             covered = None
@@ -105,8 +105,9 @@ class Deciding:
         if item.site_id not in self._sites:
             self._sites[item.site_id] = self._session.get(Site, item.site_id)
         site = self._sites[item.site_id]
-        alike = (item.kind, item.site_id, action_class, actor, break_glass)
-        decision = covered.said.get(alike) if item.name not in covered.named else None
+        named = item.name in covered.named
+        alike = None if named else (item.kind, item.site_id, action_class, actor, break_glass)
+        decision = covered.said.get(alike)
         if decision is None:
             decision = covered.terms.decide(
                 action_class=action_class,
@@ -117,7 +118,7 @@ class Deciding:
                 in_force=covered.in_force,
                 break_glass=break_glass,
             )
-            if decision.rule == "clause" and item.name not in covered.named:  # other rules speak of the asset by name
+            if alike and decision.rule == "clause":  # other rules speak of the asset by name
                 covered.said[alike] = decision
         if prepaid and decision.effect == ALLOW and decision.break_glass is None and action_class != "read":
             here = self._at.astimezone(covered.zone)

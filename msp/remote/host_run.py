@@ -112,14 +112,14 @@ class HostRun:
         self, key: Key, name: str, outcome: Outcome, rendered: str, started: datetime, output: Output | None = None
     ) -> StepRecord:
         redactor = self._around.redactor
-        if output and (output.out.kept or output.err.kept) and (cut := _cut_short(output)):
+        if output and (cut := _cut_short(output)):
             outcome = replace(outcome, detail=f"{outcome.detail} {cut}".strip())
         record = StepRecord(
             key=key,
             host=self.target.name,
             name=name,
             outcome=replace(outcome, detail=redactor.text(outcome.detail)) if outcome.detail else outcome,
-            rendered=redactor.text(rendered) if rendered else "",
+            rendered=redactor.text(rendered),
             started_at=started,
             finished_at=utc_now(),
             out=output.out.redacted(redactor) if output and output.out.size else NOTHING,

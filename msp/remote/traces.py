@@ -75,7 +75,7 @@ def marked(script: Script, token: str) -> Script:
         if not _SHELLS.fullmatch(head):
             return script
         head += "\n"
-    return Script(head + _BEGIN % token + body, script.stdin, script.reads_secrets, script.payload, script.staged)
+    return replace(script, text=head + _BEGIN % token + body)
 
 
 def alive(token: str, platform: str) -> str:

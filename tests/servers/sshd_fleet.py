@@ -81,7 +81,7 @@ def running(folder: Path, count: int, *, options: str = "") -> Iterator[Fleet]:
     servers: list[subprocess.Popen[bytes]] = []
     wanted = addresses(count)
     home = folder / "home"
-    home.mkdir()
+    home.mkdir(exist_ok=True)
     with ExitStack() as stack:
         for number, begin in enumerate(range(0, count, PER_SERVER)):
             group = wanted[begin : begin + PER_SERVER]

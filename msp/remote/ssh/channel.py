@@ -31,7 +31,6 @@ HIGH, LOW = 64 * 1024, 16 * 1024  # bytes of input that wait: above, its source 
 _OPEN: Final = String("session")
 _ROOM: Final = UInt32(WINDOW) + UInt32(PACKET)
 _EXEC: Final = String("exec") + b"\1"  # with an answer: a host may say no to this one command
-_EXITED: Final = String("exit-status") + b"\0"
 _SIGNAL: Final = String("signal") + b"\0"
 _STDERR: Final = UInt32(EXTENDED_DATA_STDERR)
 
@@ -132,10 +131,7 @@ class ExecChannel:
                 raise _broken("it sent data of an unknown kind")
             self._came(data, 4)
         elif kind == MSG_CHANNEL_REQUEST:
-            if data.startswith(_EXITED) and len(data) == len(_EXITED) + 4:  # as nearly all are
-                self.exited(data[-1], "")
-            else:
-                self._asked(SSHPacket(data))
+            self._asked(SSHPacket(data))
         elif kind == MSG_CHANNEL_WINDOW_ADJUST:
             self._may_send += int.from_bytes(data[:4], "big")
             self._push()

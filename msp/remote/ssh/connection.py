@@ -10,12 +10,7 @@ import time
 from typing import Any
 
 import asyncssh
-from asyncssh.constants import (
-    MSG_CHANNEL_FAILURE,
-    MSG_CHANNEL_OPEN,
-    MSG_CHANNEL_OPEN_CONFIRMATION,
-    MSG_IGNORE,
-)
+from asyncssh.constants import MSG_CHANNEL_FAILURE, MSG_CHANNEL_OPEN, MSG_CHANNEL_OPEN_CONFIRMATION, MSG_IGNORE
 from asyncssh.encryption import GCMEncryption
 from asyncssh.logging import SSHLogger
 from asyncssh.packet import PacketDecodeError

@@ -20,7 +20,7 @@ MOST_IDLE = 1000  # connections kept unused, about 31 KB each
 
 def way_to(target: Target) -> Hashable:
     """Return what tells one way to a log-in from another: address, port and user, of the bastions before it too."""
-    return tuple([(hop.address, hop.port, hop.credential.user) for hop in (*target.via, target)])
+    return tuple((hop.address, hop.port, hop.credential.user) for hop in (*target.via, target))
 
 
 def asked_of(target: Target) -> Hashable:
@@ -30,7 +30,7 @@ def asked_of(target: Target) -> Hashable:
 
 def bastions_of(target: Target) -> Hashable:
     """Return the bastions before a host with the credentials and the pins that they were entered with."""
-    return tuple([(hop.address, hop.port, hop.credential, hop.host_keys) for hop in target.via])
+    return tuple((hop.address, hop.port, hop.credential, hop.host_keys) for hop in target.via)
 
 
 class Link:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from math import inf
 
 import asyncssh
 
@@ -52,7 +53,7 @@ class _Command(ExecChannel):
         self.no: str | None = None  # why the host would not start it
         self.ended = False
         self.left_behind = False
-        self.late = False
+        self.timed_out = False
         self.last = self._loop.time()
         self._stdin, self._dialogue, self._payload = order.stdin, order.dialogue, order.payload
         self._room: asyncio.Event | None = None  # set while the far side takes more of a payload
@@ -120,7 +121,7 @@ class _Command(ExecChannel):
     def over_time(self) -> None:
         """Its time is over: who waits for the end hears TimeoutError."""
         if not self.done.done():
-            self.late = True
+            self.timed_out = True
             self.done.set_exception(TimeoutError())
 
     def _enough(self) -> None:
@@ -234,12 +235,12 @@ class SshShell:
 
     async def _run(self, order: _Order, patience: float | None = None) -> Output:
         """Run one command line, asking again where the host gives no channel yet."""
-        for pause in AGAIN:
+        loop = asyncio.get_running_loop()
+        for pause in (*AGAIN, inf):
             output, unopened = await self._once(order, patience)
-            if not unopened or asyncio.get_running_loop().time() + pause >= order.deadline:
-                return output
+            if not unopened or loop.time() + pause >= order.deadline:
+                break
             await asyncio.sleep(pause)
-        output, _ = await self._once(order, patience)
         return output
 
     async def _once(self, order: _Order, patience: float | None) -> tuple[Output, bool]:
@@ -268,7 +269,7 @@ class SshShell:
             self.sound = False
             if not command.began:  # and it will not be sent any more
                 return Output(_NOT_OPENED), False
-            waited = "in time" if command.late else f"with a word for {order.idle}"
+            waited = "in time" if command.timed_out else f"with a word for {order.idle}"
             detail = f"The command did not end {waited}; it was told to stop, and may live on."
             return _output(command, Outcome("timeout", detail=detail)), False
         except asyncio.CancelledError:
