@@ -3,11 +3,11 @@
 Events may be pruned; what must last is evidence.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, Index, insert, select
+from sqlalchemy import JSON, Index, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from msp.clock import utc_now
@@ -15,7 +15,7 @@ from msp.db import Model
 
 
 class Event(Model):
-    """One thing that happened: `ticket.changed`, `run.step`, `run.output`, `visit.moved`."""
+    """One thing that happened: `ticket.changed`, `run.steps`, `visit.moved`."""
 
     __tablename__ = "event"
     __table_args__ = (Index("ix_event_topic", "topic", "id"),)
@@ -34,18 +34,6 @@ def record(
     entry = Event(at=utc_now(), topic=topic, kind=kind, client_id=client_id, data=dict(data or {}))
     session.add(entry)
     return entry
-
-
-def record_many(
-    session: Session, topic: str, told: Iterable[tuple[str, Mapping[str, Any]]], *, client_id: int | None = None
-) -> None:
-    """Tell many things of one topic, each (kind, data), in one statement."""
-    now = utc_now()
-    rows = [
-        {"at": now, "topic": topic, "kind": kind, "client_id": client_id, "data": dict(data)} for kind, data in told
-    ]
-    if rows:
-        session.connection().execute(insert(Event.__table__), rows)  # type: ignore[arg-type]
 
 
 def after(session: Session, topic: str, last: int, limit: int = 500) -> list[Event]:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import JSON, Index, UniqueConstraint, bindparam, event, insert, select, update
+from sqlalchemy import JSON, Dialect, Index, TypeDecorator, UniqueConstraint, bindparam, event, insert, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from msp.clock import utc_now
@@ -54,12 +54,20 @@ class Evidence(Model):
     digest: Mapped[str]
 
 
+class _Written(TypeDecorator[str]):
+    """JSON that is in its text already: what was hashed is stored, and not written once more."""
+
+    impl, cache_ok = JSON, True
+
+    def bind_processor(self, dialect: Dialect) -> None:
+        return None
+
+
 _HEADS: Any = EvidenceHead.__table__
 _RECORDS: Any = Evidence.__table__
 #: Past the session: a fleet at work appends many times a second, and nothing of this is looked at again.
 _LOCKED = select(_HEADS.c.seq, _HEADS.c.digest).where(_HEADS.c.chain == bindparam("of")).with_for_update()
 _MOVED = update(_HEADS).where(_HEADS.c.chain == bindparam("of")).values(seq=bindparam("to"), digest=bindparam("by"))
-_APPENDED = insert(_RECORDS).returning(_RECORDS.c.id)
 
 
 @event.listens_for(Evidence, "before_update")
@@ -82,6 +90,11 @@ def canonical(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
+def _stored(text: bytes, data: Any) -> str:
+    """Return the text that a database keeps of JSON: it takes no half of a character, which ASCII can still say."""
+    return text.decode("ascii") if text.isascii() else json.dumps(data)
+
+
 def digest_of(record: Mapping[str, Any]) -> str:
     """Return the SHA-256 over a record's fields as exported (without its own digest)."""
     return _digest(record, canonical(record["data"]))
@@ -96,6 +109,13 @@ def _digest(record: Mapping[str, Any], data: bytes) -> str:
 EXPORTED = ("chain", "seq", "at", "actor", "kind", "subject_kind", "subject_id", "data", "previous", "digest")
 _BEFORE = tuple(key for key in EXPORTED if key < "data")
 _AFTER = tuple(key for key in EXPORTED if key > "data" and key != "digest")
+
+
+_APPENDED = (
+    insert(_RECORDS)
+    .values({key: bindparam(key, type_=_Written() if key == "data" else None) for key in EXPORTED})
+    .returning(_RECORDS.c.id)
+)
 
 
 def exported(record: Evidence) -> dict[str, Any]:
@@ -126,7 +146,8 @@ def record(
     if head is None:  # two first records at once: one of them fails here and is retried by its caller
         connection.execute(insert(_HEADS), {"chain": chain, "seq": 0, "digest": GENESIS})
     seq, previous = head or (0, GENESIS)
-    text = canonical(dict(data or {}))
+    whole = dict(data or {})
+    text = canonical(whole)
     entry = Evidence(
         chain=chain,
         seq=seq + 1,
@@ -135,12 +156,13 @@ def record(
         kind=kind,
         subject_kind=subject[0],
         subject_id=str(subject[1]),
-        data=json.loads(text),
+        data=whole,
         previous=previous,
         digest="",
     )
     entry.digest = _digest(exported(entry), text)
-    entry.id = connection.scalar(_APPENDED, {key: getattr(entry, key) for key in EXPORTED})
+    stored = {key: getattr(entry, key) for key in EXPORTED} | {"data": _stored(text, whole)}
+    entry.id = connection.scalar(_APPENDED, stored)
     connection.execute(_MOVED, {"of": chain, "to": entry.seq, "by": entry.digest})
     return entry
 

@@ -47,13 +47,15 @@ def forms_of(secrets: Iterable[str]) -> set[bytes]:
 
 
 class Redactor:
-    """Knows a run's secrets and masks every form of them. Stateless between calls."""
+    """Knows a run's secrets and masks every form of them."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._learned: set[str] = set()
         self._known: set[bytes] = set()
         self._longest = 0
         self._pattern: re.Pattern[bytes] | None = None
+        #: A pattern, a text, and what it came to: what a fleet is sent is the same text for each host.
+        self._last: tuple[re.Pattern[bytes] | None, str, str] = (None, "", "")
         self.learn(secrets)
 
     def learn(self, secrets: Iterable[str]) -> None:
@@ -73,9 +75,15 @@ class Redactor:
 
     def text(self, value: str) -> str:
         """Return `value` with every known secret masked; bytes that are not UTF-8 survive as surrogates."""
-        if not self._pattern:
+        pattern = self._pattern
+        if pattern is None or not value:
             return value
-        return self.data(value.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
+        by, known, masked = self._last
+        if by is not pattern or known is not value:
+            data = pattern.sub(MASK.encode(), value.encode("utf-8", "surrogateescape"))
+            masked = data.decode("utf-8", "surrogateescape")
+            self._last = (pattern, value, masked)
+        return masked
 
     def tree(self, value: Any) -> Any:
         """Return a JSON value with every string in it masked, keys included."""

@@ -1,8 +1,10 @@
 """What a step costs a worker whose connections are warm, beside the first time: CPU of this process alone.
 
     .venv/bin/python bench/fanout/warm.py [--hosts 200] [--rounds 5] [--wire]
+    .venv/bin/python bench/fanout/warm.py --peers /tmp/msp-peers [--turns 5]
 
-With --wire only the commands are measured: a line on each host over its connection, fifty at a time, nothing recorded.
+With --wire only the commands are measured: a line on each host over its connection, nothing recorded. With --peers it
+takes turns with cold commands of the tools against which warm connections have an aim.
 
 A worker keeps connections from one run to the next. Each round is a whole run on every host, with pins and window
 checked before every step, every step claimed, results redacted and stored with evidence, as `msp worker` does it. What
@@ -11,7 +13,9 @@ follows for its ticket (log, clocks, bill), which a cold `msp run` has only with
 
 import argparse
 import asyncio
+import json
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -30,19 +34,20 @@ from msp import db, memory  # noqa: E402
 from msp.assets.models import ConfigurationItem  # noqa: E402
 from msp.flows import driving, run_told, runs  # noqa: E402
 from msp.people.access import Actor  # noqa: E402
+from msp.remote import playbook  # noqa: E402
 from msp.remote.ssh import SshTransport  # noqa: E402
 from msp.remote.target import Credential, Target  # noqa: E402
 from msp.settings import load  # noqa: E402
 from tools import Ground, ours  # noqa: E402
 
 ANNA = Actor("anna@provider.example", frozenset({"technician"}))
-AT_ONCE = 50  # as in a run that says nothing else
+AIMS = {"parallel-ssh": 0.3, "pyinfra": 0.08}  # a warm host and step, of the cold one of that tool
 MINUTE = timedelta(minutes=1)
 
 
 async def wire(fleet: sshd_fleet.Fleet, rounds: int) -> list[float]:
     """Run a line on every host, again and again, and return the milliseconds of CPU a host of each round."""
-    transport, places = SshTransport(), asyncio.Semaphore(AT_ONCE)
+    transport, places = SshTransport(), asyncio.Semaphore(playbook.AT_ONCE)
     credential = Credential(fleet.user, key_file=fleet.key_file)
 
     async def one(host: sshd_fleet.Host) -> None:
@@ -59,12 +64,42 @@ async def wire(fleet: sshd_fleet.Fleet, rounds: int) -> list[float]:
     return spent
 
 
+def beside(peers: Path, hosts: int, turns: int) -> None:
+    """Print a line for each turn: warm runs, without what follows for the ticket, beside cold tools. Medians follow."""
+    ratios: dict[str, list[float]] = {name: [] for name in AIMS}
+    with tempfile.TemporaryDirectory(prefix="msp-beside-") as name:
+        found = Path(name) / "found.json"
+        common = ("--hosts", str(hosts), "--steps", "1", "--json", str(found))
+        for turn in range(1, turns + 1):
+            ask = [sys.executable, str(HERE / "warm.py"), "--rounds", "9", *common]
+            subprocess.run(ask, check=True, stdout=subprocess.DEVNULL)
+            told = json.loads(found.read_text())["1"]
+            ours_warm = told["warm"] - told["ticket"]
+            line = f"turn {turn}: warm {ours_warm:.2f} ms a host"
+            ask = [sys.executable, str(HERE), "--peers", str(peers), "--repeat", "2", "--only", ",".join(AIMS), *common]
+            subprocess.run(ask, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            for tool, spent in json.loads(found.read_text())[str(hosts)]["1"].items():
+                cold = spent["cpu"] * 1000 / hosts
+                ratios[tool].append(ours_warm / cold)
+                line += f"; {tool} {cold:.1f}: {ours_warm / cold:.3f}"
+            print(line, flush=True)
+    for tool, aim in AIMS.items():
+        print(f"{tool}: {statistics.median(ratios[tool]):.3f} in the median, aim {aim}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hosts", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--wire", action="store_true")
+    parser.add_argument("--steps", default="1,5")
+    parser.add_argument("--peers", type=Path, metavar="FOLDER")
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if options.peers:
+        beside(options.peers, options.hosts, options.turns)
+        return
     with tempfile.TemporaryDirectory(prefix="msp-warm-") as name:
         folder = Path(name)
         with sshd_fleet.running(folder / "fleet", options.hosts) as fleet:
@@ -87,7 +122,8 @@ def main() -> None:
                 told.append((time.thread_time() - began) * 1000 / options.hosts)
 
             run_told.tell = tell
-            for steps in (1, 5):
+            found: dict[int, dict[str, float]] = {}
+            for steps in map(int, options.steps.split(",")):
                 ours(Ground(folder / "installation", folder, folder, folder, config, 0, folder), steps)
                 spent = []
                 told.clear()
@@ -105,6 +141,9 @@ def main() -> None:
                 warm, of_ticket = statistics.median(spent[1:]), statistics.median(told[1:])
                 what = f"{options.hosts} hosts, {steps} steps, ms a host: first {spent[0]:.2f}, warm {warm:.2f}"
                 print(f"{what}, of which for the ticket {of_ticket:.3f}")
+                found[steps] = {"first": spent[0], "warm": warm, "ticket": of_ticket}
+            if options.json:
+                options.json.write_text(json.dumps(found))
 
 
 if __name__ == "__main__":

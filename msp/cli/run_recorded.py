@@ -178,7 +178,7 @@ def _store(
         started_at=now,
         lease_until=now + adrift.LEASE,
         max_fail=book.max_fail,
-        parallel=parallel or book.parallel or book.serial or 256,
+        parallel=parallel or book.at_once,
     )
     session.add(run)
     session.flush()

@@ -1,7 +1,9 @@
 """What follows when a run has ended: one transaction for run, ticket, bill, visit and evidence."""
 
 import importlib
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -10,7 +12,7 @@ from msp import db, events, evidence
 from msp.engine import claims, crashpoints
 from msp.engine.claims import ClaimKey
 from msp.engine.models import EffectClaim
-from msp.remote.models import Run, RunHost
+from msp.remote.models import ENDED, EndedHost, Run, RunHost
 from msp.remote.outcome import Kind, Outcome, run_state
 from msp.remote.rotations import SecretRotation
 
@@ -23,7 +25,7 @@ def finish(session: Session, run_id: int, *, now: datetime) -> bool:
     run = session.scalar(db.locked(select(Run).where(Run.id == run_id)))
     if run is None or run.state not in ("running", "queued", "cancelling"):
         return False
-    hosts = list(session.scalars(select(RunHost).where(RunHost.run_id == run.id).order_by(RunHost.position)))
+    hosts: Any = session.execute(select(*ENDED).where(RunHost.run_id == run.id).order_by(RunHost.position)).all()
     if any(host.outcome is None for host in hosts):
         return False
     settle(session, run, hosts, now)
@@ -47,7 +49,7 @@ def end_rest(
         host.finished_at = now
 
 
-def settle(session: Session, run: Run, hosts: list[RunHost], now: datetime) -> None:
+def settle(session: Session, run: Run, hosts: Sequence[EndedHost], now: datetime) -> None:
     """Write the state of a run from its hosts' outcomes, and what follows from it.
 
     While an effect of the run is in doubt so is the run, however its hosts ended: also an undo may be in doubt.

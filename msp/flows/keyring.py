@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from msp import db, evidence
@@ -33,6 +33,7 @@ from msp.settings import Settings
 from msp.vault import CURRENT, NEXT, OWN, PREVIOUS, Vault, VaultSecret, kind_of
 
 RUN_LASTS = timedelta(hours=4)  # of a grant that a run gets by itself
+ELSEWHERE = "bao:"  # begins the name of a secret that lies in another store than our own vault
 
 
 #: What other stores answered: (client's id, reference) -> the secret, or why there is none.
@@ -122,7 +123,16 @@ def of_run(session: Session, run_id: int, shard: int) -> list[tuple[int, str, st
     one_of_each = (
         select(func.min(ConfigurationItem.id))
         .join(RunHost, RunHost.asset_id == ConfigurationItem.id)
-        .where(RunHost.run_id == run.id, RunHost.shard == shard, RunHost.outcome.is_(None))
+        .where(
+            RunHost.run_id == run.id,
+            RunHost.shard == shard,
+            RunHost.outcome.is_(None),
+            or_(
+                ConfigurationItem.bastion_id.is_not(None),
+                ConfigurationItem.secret_name.startswith(ELSEWHERE),
+                ConfigurationItem.become_secret_name.startswith(ELSEWHERE),
+            ),
+        )
         .group_by(
             ConfigurationItem.client_id,
             ConfigurationItem.bastion_id,
@@ -145,8 +155,7 @@ def of_run(session: Session, run_id: int, shard: int) -> list[tuple[int, str, st
 
 
 def _elsewhere(name: str) -> bool:
-    """Whether a secret lies in another store than our own vault."""
-    return name.startswith("bao:")
+    return name.startswith(ELSEWHERE)
 
 
 def _keys_of(session: Session, client_ids: set[int]) -> dict[int, str]:

@@ -1,6 +1,7 @@
 """Who hears of a run that has ended: its ticket, the client's bill, the dispatcher when it failed."""
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import select
@@ -14,7 +15,7 @@ from msp.desk import tickets
 from msp.engine import crashpoints
 from msp.flows import visits, worked
 from msp.remote import catalogue
-from msp.remote.models import Run, RunHost, StepResult
+from msp.remote.models import EndedHost, Run, StepResult
 
 WORDS = {
     "succeeded": "done, and proven by its checks",
@@ -25,14 +26,14 @@ WORDS = {
 }
 
 
-def tell(session: Session, run: Run, hosts: list[RunHost], proof: evidence.Evidence, now: datetime) -> None:
+def tell(session: Session, run: Run, hosts: Sequence[EndedHost], proof: evidence.Evidence, now: datetime) -> None:
     """Tell of a run in the transaction that ends it. proof: the evidence of its end."""
     _tell_changed_keys(session, run, hosts, now)
     if run.ticket_id is not None:
         _follow(session, run, hosts, proof, now)
 
 
-def _tell_changed_keys(session: Session, run: Run, hosts: list[RunHost], now: datetime) -> None:
+def _tell_changed_keys(session: Session, run: Run, hosts: Sequence[EndedHost], now: datetime) -> None:
     """A host that shows another key than the pinned one is an incident of its own, whatever the run was for."""
     for host in hosts:
         if host.outcome != "host_key_changed" or run.client_id is None:
@@ -60,7 +61,7 @@ def _tell_changed_keys(session: Session, run: Run, hosts: list[RunHost], now: da
         )
 
 
-def _follow(session: Session, run: Run, hosts: list[RunHost], proof: evidence.Evidence, now: datetime) -> None:
+def _follow(session: Session, run: Run, hosts: Sequence[EndedHost], proof: evidence.Evidence, now: datetime) -> None:
     counts = Counter(str(host.outcome) for host in hosts)
     told = ", ".join(f"{number} {kind}" for kind, number in sorted(counts.items()))
     ticket = tickets.get(session, run.ticket_id or 0, lock=True)
@@ -87,13 +88,13 @@ def _heals(run: Run, symptom: str | None) -> bool:
     )
 
 
-def _reason(run: Run, hosts: list[RunHost]) -> str | None:
+def _reason(run: Run, hosts: Sequence[EndedHost]) -> str | None:
     """Return why somebody should go there; None where hosts were only refused: going there would not change that."""
     worst = next((host for host in hosts if host.outcome not in ("ok", "skipped", "refused")), None)
     return f"{run.playbook} could not mend {worst.name} remotely: {worst.detail or worst.outcome}" if worst else None
 
 
-def _bill(session: Session, run: Run, hosts: list[RunHost], proof: evidence.Evidence, now: datetime) -> None:
+def _bill(session: Session, run: Run, hosts: Sequence[EndedHost], proof: evidence.Evidence, now: datetime) -> None:
     """Propose the one line for the run's own time; a contract without a line for it bills nothing.
 
     Nobody is billed for a run that did nothing on any host. A run that goes on after a doubt was billed before.

@@ -137,7 +137,7 @@ def request_run(
         approval_digest=approval_digest(whole, values, [item.name for item in items]),
         requested_at=now,
         max_fail=found.playbook.max_fail,
-        parallel=found.playbook.parallel or found.playbook.serial or 50,
+        parallel=found.playbook.at_once,
     )
     session.add(run)
     session.flush()

@@ -1,7 +1,7 @@
 """Runs as stored: what was asked, what each host answered, who allowed it. Rules are in outcome.py and runner.py."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import JSON, ForeignKey, Index, LargeBinary, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
@@ -35,7 +35,7 @@ class Run(Model):
     not_before: Mapped[datetime | None]
     not_after: Mapped[datetime | None]
     max_fail: Mapped[int | None]  # how many hosts may fail; one more, and no further host is started
-    parallel: Mapped[int] = mapped_column(default=50)  # hosts at work at once
+    parallel: Mapped[int]  # hosts at work at once
     lease_until: Mapped[datetime | None]  # of a run that a command drives itself: later than that, its process is dead
 
 
@@ -58,6 +58,19 @@ class RunHost(Model):
     finished_at: Mapped[datetime | None]
     asked_times: Mapped[int] = mapped_column(default=0)  # in vain, of a host that the run waits for
     waits_until: Mapped[datetime | None]  # when the run gives up waiting for the host to answer
+
+
+class EndedHost(Protocol):
+    """What is told of a host that has ended: the host itself, or a row of ENDED where there are many."""
+
+    asset_id: int | None
+    name: str
+    outcome: str | None
+    status: int | None
+    detail: str
+
+
+ENDED = tuple(getattr(RunHost, name) for name in EndedHost.__annotations__)
 
 
 class StepResult(Model):

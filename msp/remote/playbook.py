@@ -26,6 +26,7 @@ COVERS: dict[str, frozenset[str]] = {
     "disruptive": frozenset({"read", "change", "disruptive"}),
     "access": frozenset({"read", "access"}),
 }
+AT_ONCE = 256  # hosts of a run at work at once, unless it or its playbook says otherwise: all of a shard
 SHELL_KINDS = ("shell", "file", "service", "package", "wait_for", "http", "reboot", "include")
 PROBE_KINDS = ("shell", "powershell", "cmd", "assert", "wait_for", "http")
 
@@ -87,6 +88,11 @@ class Playbook(Part):
     @classmethod
     def _one_word(cls, given: Any) -> Any:
         return (given,) if isinstance(given, str) else given
+
+    @property
+    def at_once(self) -> int:
+        """How many hosts are at work at once, unless the caller says otherwise."""
+        return self.parallel or self.serial or AT_ONCE
 
     @property
     def secrets(self) -> frozenset[str]:

@@ -22,8 +22,6 @@ from msp.remote.step_run import Around
 from msp.remote.target import Target
 from msp.remote.transport import Transport
 
-PARALLEL = 256  # hosts at once, unless the playbook or the caller says otherwise
-
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -80,7 +78,7 @@ class Runner:
         """
         book = plan.playbook
         self._plan, self._targets, self._ledger, self._transports = plan, targets, ledger, transports
-        self._parallel = parallel or book.parallel or book.serial or PARALLEL
+        self._parallel = parallel or book.at_once
         self._max_fail = (
             max_fail if max_fail is not None else 0 if book.serial and book.max_fail is None else book.max_fail
         )

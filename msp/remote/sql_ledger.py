@@ -213,16 +213,8 @@ class SqlLedger:
         }
 
     def _tell(self, session: Session, records: Sequence[StepRecord], ends: Sequence[HostEnd]) -> None:
-        told: list[tuple[str, dict[str, Any]]] = [("run.step", _said(record)) for record in records]
-        for end in ends:
-            data = {
-                "position": end.position,
-                "host": end.host,
-                "outcome": end.outcome.kind,
-                "detail": end.outcome.detail,
-            }
-            told.append(("run.host", data))
-        events.record_many(session, f"run:{self._run_id}", told, client_id=self._client_id)
+        said = {"steps": [_said(record) for record in records], "hosts": [_over(end) for end in ends]}
+        events.record(session, f"run:{self._run_id}", "run.steps", client_id=self._client_id, data=said)
         evidence.record(
             session,
             "run.steps",
@@ -277,17 +269,14 @@ def _captured(head: bytes, tail: bytes, size: int, sha256: str) -> Captured:
 
 def _said(record: StepRecord) -> dict[str, Any]:
     """Return what an open page shows of a result; output is fetched when somebody looks."""
-    return {
-        "position": record.key.host,
-        "host": record.host,
-        "step": record.key.step,
-        "phase": record.key.phase,
-        "name": record.name,
-        "outcome": record.outcome.kind,
-        "status": record.outcome.status,
-        "detail": record.outcome.detail,
-        "bytes": record.out.size + record.err.size,
-    }
+    key, outcome = record.key, record.outcome
+    said = {"host": record.host, "step": key.step, "phase": key.phase, "name": record.name, "outcome": outcome.kind}
+    return said | {"detail": outcome.detail} if outcome.detail else said
+
+
+def _over(end: HostEnd) -> dict[str, Any]:
+    """Return what an open page shows of a host's end."""
+    return {"host": end.host, "outcome": end.outcome.kind, "detail": end.outcome.detail}
 
 
 def _proof(record: StepRecord) -> dict[str, Any]:

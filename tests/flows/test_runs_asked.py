@@ -101,6 +101,11 @@ def test_mixed_hosts_leave_out_those_that_the_contract_refuses(world: World) -> 
         assert bell.rung == 0
 
 
+@pytest.mark.parametrize(("said", "at_once"), [("", 256), ("parallel: 20\n", 20), ("serial: 3\n", 3)])
+def test_every_host_has_a_slot_unless_the_playbook_says_how_many(world: World, said: str, at_once: int) -> None:
+    assert world.request(world.playbook(TOUCH.format(kind="change") + said)).parallel == at_once
+
+
 def test_dry_run_is_a_reading_and_changes_nothing(world: World) -> None:
     run = world.request(world.playbook(TOUCH.format(kind="disruptive")), dry_run=True)
     assert (run.state, run.action_class) == ("queued", "read")

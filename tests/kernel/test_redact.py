@@ -59,3 +59,11 @@ def test_a_tree_is_masked_with_its_keys_and_keeps_its_shape() -> None:
 def test_without_secrets_nothing_changes() -> None:
     assert Redactor().data(b"\xff plain") == b"\xff plain"
     assert Redactor(["abc"]).text("abc") == "abc", "too short to be looked for"
+
+
+def test_a_text_that_was_masked_is_masked_anew_when_a_secret_is_learned() -> None:
+    redactor, text = Redactor(["first-secret"]), "first-secret and second-secret"
+    assert [redactor.text(text), redactor.text(text)] == ["*** and second-secret"] * 2
+    redactor.learn(["second-secret"])
+    for known, masked in ((text, "*** and ***"), ("first-secret", "***"), (text, "*** and ***")):
+        assert redactor.text(known) == masked

@@ -196,7 +196,7 @@ def fill_client(session: Session, key: str, name: str) -> dict[str, int]:
     run = Run(
         client_id=client.id, ticket_id=ticket.id, playbook="linux/free-disk-space", playbook_version="1",
         digest="0" * 64, document="{}", action_class="change", actor="tech@provider.example", state="awaiting_approval",
-        requested_at=now, contract_version_id=versions[-1].id,
+        parallel=50, requested_at=now, contract_version_id=versions[-1].id,
     )  # fmt: skip
     session.add(run)
     session.flush()

@@ -25,7 +25,7 @@ def ended(ids: Ids, outcomes: dict[str, str]) -> tuple[int, dict[str, int]]:
             client_id=alfa["client_id"], ticket_id=alfa["ticket_id"], playbook="free-disk-space",
             playbook_version="1.0", digest="ab" * 32, document="{}", action_class="change", dry_run=True,
             actor="tech@provider.example", state="failed", requested_at=now, started_at=now, finished_at=now,
-            decision={"effect": "allow"},
+            decision={"effect": "allow"}, parallel=50,
         )  # fmt: skip
         session.add(run)
         session.flush()

@@ -36,7 +36,7 @@ def running(app: Flask, ids: Ids) -> tuple[int, int]:
     with db.begin() as session:
         run = Run(
             client_id=ids["bravo"]["client_id"], playbook="Copy", playbook_version="1", digest="ab" * 32, document="{}",
-            action_class="read", actor="tech@provider.example", state="running", requested_at=utc_now(),
+            action_class="read", actor="tech@provider.example", state="running", parallel=50, requested_at=utc_now(),
             started_at=utc_now(),
         )  # fmt: skip
         session.add(run)

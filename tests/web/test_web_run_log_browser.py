@@ -21,7 +21,7 @@ def log(page: Any, installed: tuple[Path, int, str]) -> tuple[str, Path]:  # noq
     with db.begin() as session:
         run = Run(
             client_id=1, playbook="Copy", playbook_version="1", digest="ab" * 32, document="{}", action_class="read",
-            actor="seed", state="running", requested_at=utc_now(), started_at=utc_now(),
+            actor="seed", state="running", parallel=50, requested_at=utc_now(), started_at=utc_now(),
         )  # fmt: skip
         session.add(run)
         session.flush()

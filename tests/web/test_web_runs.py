@@ -35,6 +35,7 @@ def run_id(app: Flask, ids: Ids) -> int:
             playbook_version="1",
             digest="ab" * 32, document="{}", action_class="disruptive", actor="tech@provider.example",
             state="in_doubt", requested_at=now, started_at=now, finished_at=now, decision={"effect": "allow"},
+            parallel=50,
         )  # fmt: skip
         session.add(run)
         session.flush()
@@ -66,8 +67,10 @@ def run_id(app: Flask, ids: Ids) -> int:
                         run_id=run.id, host_id=host.id, step=1, phase="do", state="in_doubt", worker="w", claimed_at=now
                     )
                 )
-        events.record(session, f"run:{run.id}", "run.step", client_id=run.client_id, data={
-            "host": "host-ok", "step": 1, "name": "restart", "phase": "do", "outcome": "ok", "detail": ""})  # fmt: skip
+        step = {"host": "host-ok", "step": 1, "name": "restart", "phase": "do", "outcome": "ok"}
+        end = {"host": "host-ok", "outcome": "ok", "detail": ""}
+        told = {"steps": [step], "hosts": [end]}
+        events.record(session, f"run:{run.id}", "run.steps", client_id=run.client_id, data=told)
         return run.id
 
 
@@ -111,15 +114,38 @@ def test_the_log_goes_on_from_what_the_page_shows(browser: Browser, run_id: int)
     page = browser.get(f"/runs/{run_id}").text
     after = int(page.partition('data-live-after="')[2].partition('"')[0])
     with db.begin() as session:
-        data = {"host": "host-lost", "step": 2, "name": "later", "phase": "do", "outcome": "ok", "detail": ""}
+        step = {"host": "host-lost", "step": 2, "name": "later", "phase": "do", "outcome": "ok"}
         client_id = session.get_one(Run, run_id).client_id
-        entry = events.record(session, f"run:{run_id}", "run.step", client_id=client_id, data=data)
+        data = {"steps": [step], "hosts": []}
+        entry = events.record(session, f"run:{run_id}", "run.steps", client_id=client_id, data=data)
         session.flush()
         new = entry.id
     assert new > after
     stream = browser.get(f"/live/run:{run_id}?after={after}").text
     assert "later" in stream
     assert stream.count("\nid: ") + stream.startswith("id: ") == 1
+
+
+def test_the_log_shows_a_line_for_each_step_and_end_and_of_many_the_last(browser: Browser, run_id: int) -> None:
+    page = browser.get(f"/runs/{run_id}").text
+    log = page.partition('id="log"')[2].partition("</ol>")[0]
+    assert [log.count(words) for words in ("<li", "1. restart", '"did">host is done')] == [2, 1, 1]
+    with db.begin() as session:
+        client_id = session.get_one(Run, run_id).client_id
+        for batch in range(3):
+            steps = [
+                {"host": "h", "step": batch, "name": f"n{number}", "phase": "do", "outcome": "ok"}
+                for number in range(150)
+            ]
+            told = {"steps": steps, "hosts": []}
+            events.record(session, f"run:{run_id}", "run.steps", client_id=client_id, data=told)
+    page = browser.get(f"/runs/{run_id}").text
+    log = page.partition('id="log"')[2].partition("</ol>")[0]
+    said = [line.partition("</span>")[0] for line in log.split('<span class="did">')[1:]]
+    assert len(said) == 400
+    assert [line.partition(" ·")[0] for line in said] == [
+        f"{batch}. n{number}" for batch in range(3) for number in range(150)
+    ][50:]
 
 
 def test_a_person_settles_what_is_in_doubt_and_the_run_goes_on(browser: Browser, run_id: int) -> None:

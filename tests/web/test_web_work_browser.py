@@ -14,9 +14,10 @@ def test_the_log_of_a_run_goes_on_as_text_and_never_as_markup(page: Any) -> None
     page.goto(f"{page.base}/runs/1")
     said = {"host": "<b>host</b>", "step": 2, "name": "<img src=x>", "phase": "do", "outcome": "failed", "detail": "no"}
     with db.begin() as session:
-        events.record(session, "run:1", "run.step", client_id=1, data=said)
+        events.record(session, "run:1", "run.steps", client_id=1, data={"steps": [said, said], "hosts": []})
     page.wait_for_selector("#log li:has-text('<img src=x>')")
     assert "<b>host</b> 2. <img src=x> · action failed no" in page.inner_text("#log li:last-child")
+    assert page.locator("#log li:has-text('<img src=x>')").count() == 2
     assert page.locator("#log img, #log b").count() == 0
     assert page.complaints == []
 

@@ -1,5 +1,8 @@
 """What the page of one run shows: what was decided, hosts x steps, the chosen cell, the log."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from flask import current_app, request
@@ -25,11 +28,21 @@ from msp_web.views.desk import number_of
 from msp_web.words import BADGES, WORDS
 
 HOSTS = 200  # rows of one page of the matrix
-LOG = 400  # entries of the log that a page shows at once
+LOG = 400  # lines of the log that a page shows at once
+PORTION = 10  # events that are read at once for them
 ENDED = frozenset({"succeeded", "failed", "in_doubt", "cancelled", "refused", "expired"})
 AGAIN = frozenset(
     {"failed", "killed", "unreachable", "auth_failed", "not_started", "cancelled", "host_key_unknown"}
 )  # hosts on which a run can be repeated
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line of a run's log: of the `run` itself, of a `step` of a host, or of the end of a `host`."""
+
+    at: datetime
+    of: str
+    said: Mapping[str, Any]
 
 
 def own() -> str:
@@ -156,10 +169,25 @@ def streams_of(result: StepResult) -> list[tuple[str, str, int, int, str]]:
     return streams
 
 
-def log_of(session: Session, run_id: int) -> list[events.Event]:
-    """Return the last entries of the run's log, oldest first."""
+def log_of(session: Session, run_id: int) -> list[LogLine]:
+    """Return the last lines of the run's log, oldest first."""
     query = select(events.Event).where(events.Event.topic == f"run:{run_id}").order_by(events.Event.id.desc())
-    return list(session.scalars(query.limit(LOG)))[::-1]
+    lines: list[LogLine] = []
+    with session.scalars(query.limit(LOG).execution_options(yield_per=PORTION)) as told:
+        for entry in told:  # newest first; one of a fleet holds hundreds of lines
+            lines += reversed(lines_of(entry))
+            if len(lines) >= LOG:
+                break
+    return lines[:LOG][::-1]
+
+
+def lines_of(entry: events.Event) -> list[LogLine]:
+    """Return what one event says: of the run itself, or of steps and hosts that were told of together."""
+    said = entry.data
+    if entry.kind != "run.steps":
+        return [LogLine(entry.at, "run", said)]
+    steps = [LogLine(entry.at, "step", step) for step in said["steps"]]
+    return steps + [LogLine(entry.at, "host", host) for host in said["hosts"]]
 
 
 def log_words() -> dict[str, dict[str, list[str]]]:

@@ -15,15 +15,19 @@ if (log) {
     element.textContent = text;
     return element;
   };
-  toEnd();
-  log.addEventListener("live", ({ detail: { kind, data } }) => {
-    const [said, colour] = kind === "run.changed" ? words.state[data.state] ?? [data.state, "grey"] : words.outcome[data.outcome] ?? [data.outcome ?? "", "grey"];
-    const did = kind === "run.step" ? `${data.step}. ${data.name} · ${words.phase[data.phase]?.[0] ?? data.phase}` : kind === "run.host" ? words.own.done[0] : "";
+  const lineOf = (of, data) => {
+    const [said, colour] = of === "run" ? words.state[data.state] ?? [data.state, "grey"] : words.outcome[data.outcome] ?? [data.outcome ?? "", "grey"];
+    const did = of === "step" ? `${data.step}. ${data.name} · ${words.phase[data.phase]?.[0] ?? data.phase}` : of === "host" ? words.own.done[0] : "";
     const line = part("li", `tone-${colour}`, "");
     const parts = [part("time", "", time.format(new Date())), part("span", "log-host", data.host ?? words.own.run[0]), part("span", "did", did), part("strong", "", said), part("span", "detail", data.detail ?? "")];
     for (const one of parts) line.append(one, " ");
+    return line;
+  };
+  toEnd();
+  log.addEventListener("live", ({ detail: { kind, data } }) => {
+    const lines = kind === "run.steps" ? [...(data.steps ?? []).map((step) => lineOf("step", step)), ...(data.hosts ?? []).map((host) => lineOf("host", host))] : [lineOf("run", data)];
     log.querySelector("[data-empty]")?.remove();
-    log.append(line);
+    log.append(...lines);
     while (log.children.length > LONGEST) log.firstElementChild.remove();
     if (follow.checked) toEnd();
   });
