@@ -102,7 +102,7 @@ def running(folder: Path, count: int, *, options: str = "") -> Iterator[Fleet]:
             )
             log = stack.enter_context((folder / f"log-{number}").open("wb"))
             server = subprocess.Popen([sshd.SSHD, "-D", "-e", "-f", str(config)], stderr=log)
-            # On a machine of its own it would take no processor from whoever reaches it.
+            # On a machine of its own it would not interrupt whoever reaches it.
             os.sched_setscheduler(server.pid, os.SCHED_BATCH, os.sched_param(0))
             servers.append(server)
             stack.callback(server.wait, 10)
