@@ -8,7 +8,7 @@ import sys
 import threading
 from types import FrameType
 
-from msp import log, memory
+from msp import log, memory, open_files
 from msp.settings import Settings
 from msp.standby.keeper import Keeper
 
@@ -43,6 +43,7 @@ def run(settings: Settings) -> int:
             keeper.start()
 
     memory.settle()
+    open_files.allow_many()
     try:
         ended = run_worker(settings, stop, ready)
     finally:

@@ -277,7 +277,7 @@ def drive(plan: "Plan", targets: "list[Target]", ledger: "Ledger", **options: An
     import importlib
     import signal
 
-    from msp import memory
+    from msp import memory, open_files
     from msp.remote.runner import Runner
 
     # before the first host, so that no deadline runs while modules are read
@@ -307,6 +307,7 @@ def drive(plan: "Plan", targets: "list[Target]", ledger: "Ledger", **options: An
                 await one.close()
 
     memory.settle()
+    open_files.allow_many()
     try:
         loops = importlib.import_module("uvloop")  # a faster event loop, if somebody installed it
     except ImportError:

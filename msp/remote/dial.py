@@ -1,6 +1,7 @@
 """A TCP connection to the first address of a host that takes one; why there is none is one of the closed outcomes."""
 
 import asyncio
+import errno
 import socket
 from collections.abc import Iterable
 from typing import Any
@@ -23,14 +24,15 @@ async def addresses(target: Target) -> Addresses:
 
 
 async def connected(target: Target, found: Iterable[tuple[Any, ...]], *, service: str) -> socket.socket:
-    """Return a connected socket, trying one address after the other; raises CannotOpen(refused or connect).
+    """Return a connected socket, trying one address after the other; raises CannotOpen(refused or connect; not_started
+    where this machine has no file left for it).
 
     service: what should listen there, for the advice. The caller keeps the deadline.
     """
     loop = asyncio.get_running_loop()
     problem: OSError | None = None
     for family, kind, protocol, _, address in found:
-        sock = socket.socket(family, kind, protocol)
+        sock = _socket(target, family, kind, protocol)
         sock.setblocking(False)
         try:
             await loop.sock_connect(sock, address)
@@ -48,6 +50,17 @@ async def connected(target: Target, found: Iterable[tuple[Any, ...]], *, service
         raise CannotOpen(outcome, advice=f"Is its {service} server running?")
     detail = f"{target.where} cannot be connected to: {problem.strerror if problem else 'no address'}."
     raise CannotOpen(Outcome("unreachable", reason="connect", detail=detail))
+
+
+def _socket(target: Target, family: int, kind: int, protocol: int) -> socket.socket:
+    try:
+        return socket.socket(family, kind, protocol)
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        detail = f"{target.where} was not called: too many files are open on our own machine."
+        advice = "Let fewer hosts be at work at once (parallel), or raise the limit (LimitNOFILE, ulimit -n)."
+        raise CannotOpen(Outcome("not_started", detail=detail), advice=advice) from error
 
 
 def too_late(target: Target) -> CannotOpen:
